@@ -1,0 +1,1 @@
+"""Frozen dataclasses shared by every room: SI units, no files, no formulas."""

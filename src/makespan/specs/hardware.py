@@ -1,0 +1,181 @@
+"""Accelerators, nodes, fabrics, clusters: what a formula needs to know of the machine. SI units, no names looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GemmEfficiency:
+    """How near a matrix product comes to its bound, for one accelerator and precision.
+
+    time = overhead + (compute^4 + memory^4)^(1/4), compute = 2mnk / (peak * flop_utilisation) * (1 + half_k / k),
+    memory = bytes / (bandwidth * hbm_utilisation).
+    """
+
+    flop_utilisation: float
+    hbm_utilisation: float
+    overhead_s: float
+    half_k: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionEfficiency:
+    """Forward attention: time = flop / (peak * flop_utilisation) * (1 + half_seq / seq_len)."""
+
+    flop_utilisation: float
+    half_seq: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelSpec:
+    """Stated utilisations of isolated kernels on one accelerator. Keys of `gemm` are precisions (`bf16`, `fp8`, `fp4`)."""
+
+    gemm: Mapping[str, GemmEfficiency]
+    attention: AttentionEfficiency
+    elementwise_hbm_utilisation: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceleratorSpec:
+    """One accelerator (a chip as the software counts it).
+
+    peak_flop_per_s : dense peak by arithmetic type: `bf16`, `fp16`, `tf32`, `fp32`, `fp8`, `fp4`. [FLOP/s]
+    hbm_bytes, hbm_bytes_per_s : memory and its bandwidth. [B], [B/s]
+    scale_up_domain_size : accelerators that share one NVLink/ICI-class domain. [-]
+    scale_up_bytes_per_s : into that domain, per accelerator, one direction. [B/s]
+    scale_out_bytes_per_s : NIC share of one accelerator, one direction. [B/s]
+    idle_w, tdp_w : chip power, idle and rated. [W]
+    """
+
+    name: str
+    family: str
+    vendor: str
+    peak_flop_per_s: Mapping[str, float]
+    hbm_bytes: float
+    hbm_bytes_per_s: float
+    scale_up_domain_size: int
+    scale_up_bytes_per_s: float
+    scale_out_bytes_per_s: float
+    idle_w: float
+    tdp_w: float
+    kernels: KernelSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSpec:
+    """One server with its share of network and storage. Power at the wall of the node, before cooling. [W]
+
+    nameplate_w : sum of the power supplies' useful rating; what a careless plan would reserve.
+    provisioned_peak_w : what has to be reserved for a node under the worst sustained load: capacity is limited by this.
+    mean_training_w : mean while training: energy is charged by this.
+    idle_w : node on, accelerators idle.
+    network_storage_w : share of switches, optics and storage, added to each of the above but not part of them.
+    """
+
+    name: str
+    accelerator: str
+    accelerators_per_node: int
+    nameplate_w: float
+    provisioned_peak_w: float
+    mean_training_w: float
+    idle_w: float
+    network_storage_w: float
+    cooling: str = "air"
+
+    @property
+    def provisioned_peak_per_accelerator_w(self) -> float:
+        """IT power reserved per accelerator, network and storage included. [W]"""
+        return (self.provisioned_peak_w + self.network_storage_w) / self.accelerators_per_node
+
+    @property
+    def mean_training_per_accelerator_w(self) -> float:
+        """Mean IT power per accelerator while training, network and storage included. [W]"""
+        return (self.mean_training_w + self.network_storage_w) / self.accelerators_per_node
+
+    @property
+    def idle_per_accelerator_w(self) -> float:
+        """IT power per accelerator of a node that is on and waiting, network and storage included. [W]"""
+        return (self.idle_w + self.network_storage_w) / self.accelerators_per_node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FabricTier:
+    """One tier of the network, seen from an accelerator.
+
+    size : accelerators reachable through this tier and the ones inside it; the last tier may be unbounded (`inf`). [-]
+    bytes_per_s : per accelerator, one direction, before oversubscription. [B/s]
+    oversubscription : 1 means none. [-]
+    latency_s : one hop of a collective, software included. [s]
+    efficiency : share of the bandwidth that large transfers reach. [-]
+    """
+
+    name: str
+    size: float
+    bytes_per_s: float
+    latency_s: float
+    efficiency: float
+    oversubscription: float = 1.0
+    in_network_reduction: bool = False
+
+    @property
+    def effective_bytes_per_s(self) -> float:
+        """What large transfers see. [B/s]"""
+        return self.bytes_per_s * self.efficiency / self.oversubscription
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FabricSpec:
+    """Tiers from the inside out; the first is the scale-up domain."""
+
+    name: str
+    tiers: tuple[FabricTier, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSpec:
+    """Accelerators of one kind on one fabric. `num_accelerators` is what one job may use."""
+
+    name: str
+    accelerator: AcceleratorSpec
+    node: NodeSpec
+    fabric: FabricSpec
+    num_accelerators: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameworkProfile:
+    """What a generation of training software adds to isolated kernels. Each factor is physical and shared by all runs.
+
+    gemm_slowdown : sustained clocks, shared SMs: training time over isolated time. [-]
+    attention_slowdown : the same for forward attention. [-]
+    attention_backward_ratio : backward over forward time of attention. [-]
+    elementwise_slowdown : unfused norms, activations, residuals. [-]
+    cast_slowdown : quantise and transpose traffic of low precisions. [-]
+    moe_slowdown : grouped GEMM, permute and router over the dense kernels. [-]
+    host_overhead_s : launch floor per layer and micro-batch, forward and backward. [s]
+    tp_exposed, cp_exposed, ep_exposed, pp_exposed, dp_exposed, fsdp_exposed :
+        share of that communication that is not hidden behind compute. [-]
+    jitter_per_doubling : step slowdown per doubling of accelerators above 1,024 (waiting for the slowest). [-]
+    residual_sigma : spread of log(measured / predicted) on runs not used for fitting. [-]
+    bias : median of measured / predicted there, for the record; not applied.
+    """
+
+    name: str
+    gemm_slowdown: float
+    attention_slowdown: float
+    attention_backward_ratio: float
+    elementwise_slowdown: float
+    cast_slowdown: float
+    moe_slowdown: float
+    host_overhead_s: float
+    tp_exposed: float
+    cp_exposed: float
+    ep_exposed: float
+    pp_exposed: float
+    dp_exposed: float
+    fsdp_exposed: float
+    jitter_per_doubling: float
+    residual_sigma: float
+    supports: Mapping[str, bool] = field(default_factory=dict)

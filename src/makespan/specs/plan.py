@@ -1,0 +1,94 @@
+"""The answer of `study`: every option of a scenario on the same draws, with what it stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from makespan.provenance import Fact, Kind
+from makespan.specs.campaign import CampaignResult
+from makespan.specs.economics import CostResult
+from makespan.specs.scenario import Scenario
+from makespan.specs.step import SearchResult
+from makespan.specs.supply import OptionSpec, SupplyResult
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PoolResult:
+    """One pool of an option: its capacity, and the layouts at each level of accelerators.
+
+    levels : numbers of accelerators that were searched, ascending.   searches : the answer at each (central model).
+    """
+
+    supply: SupplyResult
+    levels: tuple[int, ...]
+    searches: tuple[SearchResult, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OptionResult:
+    """One option, all replicates.
+
+    feasible : False when no layout fits or no capacity ever comes; `reasons` says why and the arrays hold `inf`.
+    limited_by : cause -> mean share of the wall time from `as_of` to the release; adds up to 1.
+    best : search at the largest level that is used.
+    """
+
+    option: OptionSpec
+    feasible: bool
+    reasons: tuple[str, ...]
+    pools: tuple[PoolResult, ...]
+    campaign: CampaignResult
+    costs: CostResult
+    best: SearchResult | None
+    limited_by: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lever:
+    """How much one uncertain input moves an option's release date.
+
+    early_s, late_s : median release among the replicates with the lowest and the highest fifth of the input. [s]
+    low, high : median of the input in those fifths, SI.
+    """
+
+    option: str
+    name: str
+    low: float
+    high: float
+    early_s: float
+    late_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A change to an option, re-run on the same draws: what it does to the odds of the deadline, and what it costs."""
+
+    option: str
+    text: str
+    probability: float
+    gained_probability: float
+    gained_s: float
+    extra_cost_usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Plan:
+    """Every option side by side. `draws` are the uncertain inputs by name, shape (replicates,) each."""
+
+    scenario: Scenario
+    options: tuple[OptionResult, ...]
+    draws: Mapping[str, FloatArray]
+    facts: tuple[Fact, ...]
+    weakest: Kind
+    levers: tuple[Lever, ...]
+    changes: tuple[Change, ...]
+    version: str
+    timings_s: Mapping[str, float]

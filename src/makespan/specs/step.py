@@ -1,0 +1,106 @@
+"""What the step and search rooms answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from makespan.provenance import Kind
+from makespan.specs.layout import Layout, LayoutStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryEstimate:
+    """Peak bytes on the fullest accelerator, by kind: weights, gradients, optimizer, activations, logits, buffers, overhead."""
+
+    by_kind: Mapping[str, float]
+    limit_bytes: float
+    stage: int = 0
+
+    @property
+    def total_bytes(self) -> float:
+        return sum(self.by_kind.values())
+
+    @property
+    def fits(self) -> bool:
+        return self.total_bytes <= self.limit_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEstimate:
+    """One optimizer step.
+
+    time_s : prediction. [s]   lower_s, upper_s : everything overlaps at ideal kernels; nothing overlaps. [s]
+    p10_s, p90_s : 80 % interval from the spread of residuals. [s]
+    breakdown : seconds by cause; exposed parts only, so the values add up to `time_s`.
+    hidden : seconds of communication that run behind compute, by collective.
+    model_flop, model_flop_full_attention : of the step, causal half or full attention. [FLOP]
+    executed_flop : what the kernels do, recompute included, summed over accelerators. [FLOP]
+    mfu, mfu_full_attention, hfu : against the dense bf16 peak of the accelerators the layout uses. [-]
+    tokens_per_s : of the whole cluster. [1/s]
+    num_idle : accelerators of the cluster that the layout leaves out. [-]
+    provenance : the weakest kind of fact behind the utilisations.
+    """
+
+    layout: Layout
+    status: LayoutStatus
+    time_s: float
+    lower_s: float
+    upper_s: float
+    p10_s: float
+    p90_s: float
+    breakdown: Mapping[str, float]
+    hidden: Mapping[str, float]
+    memory: MemoryEstimate
+    model_flop: float
+    model_flop_full_attention: float
+    executed_flop: float
+    mfu: float
+    mfu_full_attention: float
+    hfu: float
+    tokens_per_step: float
+    tokens_per_s: float
+    num_accelerators: int
+    num_idle: int
+    provenance: Kind = Kind.ASSUMED
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchConstraints:
+    """What the search may not change; None leaves a dimension open.
+
+    min_used_fraction : layouts that leave more accelerators idle than this are not looked at. [-]
+    memory_headroom : share of the memory that must stay free. [-]
+    """
+
+    tp: int | None = None
+    pp: int | None = None
+    cp: int | None = None
+    ep: int | None = None
+    vpp: int | None = None
+    dp: int | None = None
+    micro_batch: int | None = None
+    recompute: str | None = None
+    sharding: str | None = None
+    min_used_fraction: float = 0.9
+    memory_headroom: float = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """The best layouts of a cluster, fastest first; why the others are out.
+
+    best : None when nothing fits.   top : the fastest few, `best` first.
+    pareto : not dominated in (time, memory, accelerators).
+    infeasible : layouts by the first rule they break.
+    nearest : for an infeasible answer, the layout that lacks least memory, with the bytes it lacks.
+    """
+
+    best: StepEstimate | None
+    top: tuple[StepEstimate, ...]
+    pareto: tuple[StepEstimate, ...]
+    num_layouts: int
+    num_feasible: int
+    infeasible: Mapping[LayoutStatus, int] = field(default_factory=dict)
+    nearest: tuple[Layout, float] | None = None
