@@ -145,6 +145,30 @@ class Discrete(Distribution):
         return self.values[max(range(len(self.weights)), key=self.weights.__getitem__)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaled(Distribution):
+    """`factor` times another distribution; drawn under that one's name, so both stay together."""
+
+    base: Distribution
+    factor: float
+
+    def quantile(self, u: FloatArray) -> FloatArray:
+        return self.base.quantile(u) * self.factor
+
+    @property
+    def central(self) -> float:
+        return self.base.central * self.factor
+
+    @property
+    def is_fixed(self) -> bool:
+        return self.base.is_fixed
+
+
+def scaled(base: Distribution, factor: float) -> Scaled:
+    """`factor` times `base`, under the same name."""
+    return Scaled(name=base.name, base=base, factor=factor)
+
+
 def _normal_quantile(u: FloatArray) -> FloatArray:
     """Inverse of the standard normal distribution, by P. J. Acklam's rational form (relative error under 1.2e-9)."""
     import numpy as np
@@ -183,12 +207,14 @@ def _normal_quantile(u: FloatArray) -> FloatArray:
 class Streams:
     """Random numbers keyed by (seed, purpose, replicate).
 
-    The draws of named distributions are kept in `drawn`, so that a study can say which input moved the answer.
+    The draws of named distributions are kept in `drawn`, so that a study can say which input moved the answer;
+    `asked` holds the names asked for since it was last emptied, drawn before or not.
     """
 
     seed: int
     num_replicates: int
     drawn: dict[str, FloatArray] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
 
     def uniforms(self, purpose: str, num_draws: int = 1) -> FloatArray:
         """Uniform numbers in [0, 1), shape (num_replicates, num_draws). Row r does not depend on num_replicates."""
@@ -203,12 +229,16 @@ class Streams:
 
     def draw(self, distribution: Distribution, default_name: str = "") -> FloatArray:
         """One value a replicate, shape (num_replicates,). The same name always gives the same draw."""
+        import numpy as np
+
         name = distribution.name or default_name
         if not name and not distribution.is_fixed:
             raise ValueError("an uncertain value needs a name to be drawn under")
+        if distribution.is_fixed:
+            return distribution.quantile(np.zeros(self.num_replicates))
+        self.asked.add(name)
         values = distribution.quantile(self.uniforms(name)[:, 0])
-        if not distribution.is_fixed:
-            self.drawn[name] = values
+        self.drawn[name] = values
         return values
 
 

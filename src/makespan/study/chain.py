@@ -1,0 +1,279 @@
+"""Scenario -> Plan, the arrow line of the whole program:
+
+    supply (accelerators by date) -> search (layouts, speed) -> campaign (weeks of steps) -> economics (money)
+
+for every option, on the same random draws.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makespan.campaign import simulate
+from makespan.economics import cost_of
+from makespan.provenance import weakest
+from makespan.search import search
+from makespan.specs.campaign import RateTable
+from makespan.specs.plan import OptionResult, Plan, PoolResult
+from makespan.specs.scenario import Scenario
+from makespan.specs.step import SearchResult
+from makespan.specs.supply import BuildSpec, OptionSpec, RentSpec, SupplyResult
+from makespan.specs.training import StageSpec, StepConfig, TrainingSpec
+from makespan.study.levers import levers
+from makespan.study.rates import LayoutBook, anchor_levels, draw_models, rate_table
+from makespan.supply import supply
+from makespan.uncertainty import Percentiles, Streams, scaled
+from makespan.version import __version__
+from makespan.workload import model_flop_per_token
+
+FloatArray = NDArray[np.float64]
+Pool = RentSpec | BuildSpec
+Progress = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Seconds spent in each room; goes to the manifest, never into a result."""
+
+    spent_s: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def room(self, name: str):  # type: ignore[no-untyped-def]
+        start = time.perf_counter()
+        yield
+        self.spent_s[name] = self.spent_s.get(name, 0.0) + time.perf_counter() - start
+
+
+def plan(
+    scenario: Scenario,
+    *,
+    num_replicates: int | None = None,
+    seed: int | None = None,
+    progress: Progress = lambda _: None,
+) -> Plan:
+    """Dates, costs and odds of every option of a scenario.
+
+    Parameters
+    ----------
+    scenario : resolved scenario.
+    num_replicates, seed : in place of the scenario's own.
+    progress : called with a short text as the work goes on.
+
+    Notes
+    -----
+    Options share every draw: an input named in two options has the same value in both, replicate by replicate. An
+    option for which nothing fits is an answer, not an exception; its arrays hold `inf` and `reasons` says why.
+    """
+    scenario = replace(
+        scenario,
+        num_replicates=scenario.num_replicates if num_replicates is None else num_replicates,
+        seed=scenario.seed if seed is None else seed,
+    )
+    streams = Streams(scenario.seed, scenario.num_replicates)
+    clock = _Clock()
+    chosen = draw_models(scenario.models, streams.uniforms("model.candidates")[:, 0])
+    if len(scenario.models) > 1:
+        streams.drawn["model.candidates"] = chosen.astype(np.float64)
+    book = LayoutBook(profile=scenario.framework, constraints=scenario.constraints)
+    supplies: dict[str, tuple[SupplyResult, frozenset[str]]] = {}
+    results: list[OptionResult] = []
+    relevant: list[frozenset[str]] = []
+    for option in scenario.options:
+        streams.asked.clear()
+        progress(f"{option.name}: capacity by date")
+        with clock.room("supply"):
+            for pool in option.pools:
+                if pool.name not in supplies:
+                    before = set(streams.asked)
+                    streams.asked.clear()
+                    answer = supply(pool, streams, horizon_s=scenario.horizon_s)
+                    supplies[pool.name] = (answer, frozenset(streams.asked))
+                    streams.asked.update(before)
+                streams.asked.update(supplies[pool.name][1])
+        progress(f"{option.name}: layouts")
+        with clock.room("search"):
+            pools, tables, slowdown_name = _pool_results(
+                scenario, option, [supplies[pool.name][0] for pool in option.pools], book, chosen, streams
+            )
+        progress(f"{option.name}: campaign and cost")
+        result = _option_result(scenario, option, pools, tables, chosen, streams, book, clock)
+        results.append(result)
+        names = set(streams.asked) | {slowdown_name}
+        names |= {"model.candidates"} & streams.drawn.keys()
+        relevant.append(frozenset(names))
+    progress("what moves the date")
+    with clock.room("levers"):
+        found = levers(results, relevant, streams.drawn)
+    return Plan(
+        scenario=scenario,
+        options=tuple(results),
+        draws=dict(streams.drawn),
+        facts=scenario.facts,
+        weakest=weakest(scenario.facts),
+        levers=found,
+        changes=(),
+        version=__version__,
+        timings_s=dict(clock.spent_s),
+    )
+
+
+def reference_step(training: TrainingSpec) -> StepConfig:
+    """The step of the first compute stage: layouts are chosen for it."""
+    for stage in training.stages:
+        if stage.step is not None:
+            return stage.step
+    raise ValueError("the run has no compute stage")
+
+
+def _pool_results(
+    scenario: Scenario,
+    option: OptionSpec,
+    supplies: Sequence[SupplyResult],
+    book: LayoutBook,
+    chosen: NDArray[np.int64],
+    streams: Streams,
+) -> tuple[list[PoolResult], list[RateTable | None], str]:
+    config = reference_step(scenario.training)
+    results: list[PoolResult] = []
+    tables: list[RateTable | None] = []
+    central = int(np.argmax([choice.weight for choice in scenario.models]))
+    name = "step.time_factor"
+    for pool, answer in zip(option.pools, supplies, strict=True):
+        largest = int(np.max(answer.timeline.usable))
+        per_node = pool.node.accelerators_per_node
+        if largest < 1:
+            levels: tuple[int, ...] = ()
+        else:
+            smallest = min(max(scenario.training.min_accelerators, 1), largest)
+            levels = anchor_levels(largest, smallest, accelerators_per_node=per_node)
+        searches = [[book.best(pool, choice.model, config, level) for level in levels] for choice in scenario.models]
+        factor = _step_time_factor(searches[central], name)
+        slowdown = np.ones(streams.num_replicates) if factor is None else streams.draw(factor)
+        tables.append(rate_table(searches, levels, chosen, slowdown) if levels else None)
+        results.append(PoolResult(supply=answer, levels=levels, searches=tuple(searches[central])))
+    return results, tables, name
+
+
+def _step_time_factor(searches: Sequence[SearchResult], name: str) -> Percentiles | None:
+    """How far the true step time may lie from the predicted one: the estimate's own 80 % interval."""
+    best = next((found.best for found in reversed(searches) if found.best is not None), None)
+    if best is None:
+        return None
+    return Percentiles(name=name, p10=best.p10_s / best.time_s, p50=1.0, p90=best.p90_s / best.time_s)
+
+
+def _option_result(
+    scenario: Scenario,
+    option: OptionSpec,
+    pools: Sequence[PoolResult],
+    tables: Sequence[RateTable | None],
+    chosen: NDArray[np.int64],
+    streams: Streams,
+    book: LayoutBook,
+    clock: _Clock,
+) -> OptionResult:
+    usable = [(pool, spec, table) for pool, spec, table in zip(pools, option.pools, tables, strict=True) if table]
+    reasons = _reasons(option, pools, tables)
+    if not usable:
+        # Nothing can run: a table with one level nobody reaches keeps the chain whole, and every date is `inf`.
+        blocked = RateTable(num_accelerators=np.array([np.inf]), flop_per_s=np.array([0.0]))
+        usable = [(pool, spec, blocked) for pool, spec in zip(pools, option.pools, strict=True)]
+    config = reference_step(scenario.training)
+    flop_per_token = np.array([model_flop_per_token(choice.model, config.seq_len) for choice in scenario.models])
+    with clock.room("campaign"):
+        campaign = simulate(
+            [pool.supply.timeline for pool, _, _ in usable],
+            [table for _, _, table in usable],
+            option.move if len(usable) > 1 else None,
+            _in_reference_steps(scenario, usable[-1][1], usable[-1][0], book),
+            flop_per_token[chosen],
+            scenario.failures,
+            scenario.recovery,
+            scenario.checkpoints,
+            [spec.node.accelerators_per_node for _, spec, _ in usable],
+            streams,
+            horizon_s=scenario.horizon_s,
+        )
+    with clock.room("economics"):
+        costs = cost_of(
+            replace(option, pools=tuple(spec for _, spec, _ in usable)),
+            [pool.supply for pool, _, _ in usable],
+            campaign,
+            streams,
+            horizon_s=scenario.horizon_s,
+        )
+    wall = np.where(np.isfinite(campaign.release_s), campaign.release_s, scenario.horizon_s)
+    limited_by = {cause: float(np.mean(delay / wall)) for cause, delay in campaign.delay_s.items()}
+    return OptionResult(
+        option=option,
+        feasible=any(table is not None for table in tables) and bool(np.isfinite(campaign.release_s).any()),
+        reasons=reasons,
+        pools=tuple(pools),
+        campaign=campaign,
+        costs=costs,
+        best=next((pool.searches[-1] for pool in reversed(pools) if pool.searches), None),
+        limited_by=dict(sorted(limited_by.items(), key=lambda item: -item[1])),
+    )
+
+
+def _reasons(option: OptionSpec, pools: Sequence[PoolResult], tables: Sequence[RateTable | None]) -> tuple[str, ...]:
+    reasons: list[str] = []
+    for spec, pool, table in zip(option.pools, pools, tables, strict=True):
+        if table is not None:
+            continue
+        if not pool.levels:
+            reasons.append(f"{spec.place}: no accelerator is ever usable before the horizon")
+            continue
+        found = pool.searches[-1]
+        tally = ", ".join(f"{count:,} {status.name.lower()}" for status, count in found.infeasible.items() if count)
+        reasons.append(f"{spec.place}: none of {found.num_layouts:,} layouts fits ({tally})")
+        if found.nearest is not None:
+            layout, missing_bytes = found.nearest
+            reasons.append(f"{spec.place}: the nearest, {layout}, lacks {missing_bytes / 2**30:.1f} GiB an accelerator")
+    return tuple(reasons)
+
+
+def _in_reference_steps(scenario: Scenario, spec: Pool, pool: PoolResult, book: LayoutBook) -> TrainingSpec:
+    """Compute stages with another step (a longer sequence, say) as the budget of reference steps that takes as long.
+
+    The campaign has one rate table, that of the first compute stage. Another stage does FLOP at another speed; its
+    budget is scaled by (its seconds per FLOP) / (the reference's seconds per FLOP) at the largest searched size.
+    """
+    config = reference_step(scenario.training)
+    model = max(scenario.models, key=lambda choice: choice.weight).model
+    reference = next((found.best for found in reversed(pool.searches) if found.best is not None), None)
+    stages: list[StageSpec] = []
+    for stage in scenario.training.stages:
+        if stage.step is None or stage.step == config or reference is None:
+            stages.append(stage)
+            continue
+        best = book.best(spec, model, stage.step, pool.levels[-1]).best
+        if best is None:
+            stages.append(replace(stage, tokens=None, flop=None, kind="calendar", duration_s=_never(stage)))
+            continue
+        slower = (best.time_s / best.model_flop) / (reference.time_s / reference.model_flop)
+        per_token = model_flop_per_token(model, stage.step.seq_len) / model_flop_per_token(model, config.seq_len)
+        stages.append(
+            replace(
+                stage,
+                flop=None if stage.flop is None else scaled(stage.flop, slower),
+                tokens=None if stage.tokens is None else scaled(stage.tokens, slower * per_token),
+            )
+        )
+    return replace(scenario.training, stages=tuple(stages))
+
+
+def _never(stage: StageSpec):  # type: ignore[no-untyped-def]
+    from makespan.uncertainty import Fixed
+
+    return Fixed(name=stage.name, value=math.inf)
+
+
+__all__ = ["plan", "reference_step", "search"]
