@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from makespan.uncertainty import Distribution
@@ -101,6 +101,7 @@ class CampaignResult:
     accelerator_s, productive_accelerator_s : held by the run, and making progress. [s]
     progress : share of the compute budget done at `progress_times_s`, shape (replicates, T). [-]
     used : accelerators the run computes on at those times, shape (replicates, T). [-]
+    pool_until_s : pool -> when the run leaves it (a move, the release, or the horizon); empty where not recorded.
     """
 
     horizon_s: float
@@ -119,3 +120,4 @@ class CampaignResult:
     progress: FloatArray
     used: FloatArray
     checkpoint_interval_s: FloatArray
+    pool_until_s: Mapping[str, FloatArray] = field(default_factory=dict)

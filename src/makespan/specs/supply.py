@@ -40,6 +40,7 @@ class RentSpec:
     commitment_usd : a floor under the whole contract, if it names one. [USD]
     available_fraction : of the reserved accelerators that are healthy at a time (provider repairs). [-]
     delivery_probability : odds that the offer is delivered at all; otherwise it never is. [-]
+    carbon_kg_per_j : of the provider's electricity; 0 where it is not stated. [kg/J]
     """
 
     name: str
@@ -56,6 +57,7 @@ class RentSpec:
     available_fraction: Distribution = Fixed(value=1.0)
     delivery_probability: float = 1.0
     pue: Distribution = Fixed(value=1.3)
+    carbon_kg_per_j: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,10 +189,12 @@ class MoveSpec:
 
     gain : how many times the speed the next pool must give before the move pays. [-]
     duration_s : weights, data and software moved, first step taken. [s]
+    cost_usd : what is paid for the move itself: egress, people, carriers. [USD]
     """
 
     gain: float = 1.2
     duration_s: Distribution = Fixed(value=0.0)
+    cost_usd: Distribution = Fixed(value=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
