@@ -164,6 +164,41 @@ class Scaled(Distribution):
         return self.base.is_fixed
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shifted(Distribution):
+    """Another distribution moved by `offset` and kept between `floor` and `ceiling`; drawn under that one's name.
+
+    Values already under the floor (dates in the past) or over the ceiling stay where they are.
+    """
+
+    base: Distribution
+    offset: float
+    floor: float
+    ceiling: float
+
+    def quantile(self, u: FloatArray) -> FloatArray:
+        import numpy as np
+
+        before = self.base.quantile(u)
+        moved = before + self.offset
+        moved = np.maximum(moved, np.minimum(before, self.floor))
+        return np.minimum(moved, np.maximum(before, self.ceiling))
+
+    @property
+    def central(self) -> float:
+        before = self.base.central
+        return min(max(before + self.offset, min(before, self.floor)), max(before, self.ceiling))
+
+    @property
+    def is_fixed(self) -> bool:
+        return self.base.is_fixed
+
+
+def shifted(base: Distribution, offset: float, *, floor: float = -math.inf, ceiling: float = math.inf) -> Shifted:
+    """`base` moved by `offset` within bounds, under the same name."""
+    return Shifted(name=base.name, base=base, offset=offset, floor=floor, ceiling=ceiling)
+
+
 def scaled(base: Distribution, factor: float) -> Scaled:
     """`factor` times `base`, under the same name."""
     return Scaled(name=base.name, base=base, factor=factor)

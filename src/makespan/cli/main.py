@@ -13,7 +13,10 @@ from makespan.errors import EXIT_INTERNAL, EXIT_OK, EXIT_USER, MakespanError
 from makespan.version import __version__
 
 COMMANDS = {
-    "plan": ("makespan.cli.plan", "When is the model trained? Every option of a scenario: date with odds, cost, power."),
+    "plan": (
+        "makespan.cli.plan",
+        "When is the model trained? Every option of a scenario: date with odds, cost, power.",
+    ),
     "check": ("makespan.cli.scenario", "Check a scenario file and say what to mend."),
     "init": ("makespan.cli.scenario", "Write a commented starter scenario."),
     "schema": ("makespan.cli.scenario", "Print the JSON Schema of scenario files, or of result.json."),

@@ -20,12 +20,20 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("scenario", type=click.Path(path_type=Path))
-@click.option("--replicates", type=click.IntRange(1, 1_000_000), help="Number of replicates (default: the scenario's, or 1,000).")
+@click.option(
+    "--replicates", type=click.IntRange(1, 1_000_000), help="Number of replicates (default: the scenario's, or 1,000)."
+)
 @click.option("--seed", type=click.IntRange(0), help="Seed of the random draws (default: the scenario's, or 0).")
-@click.option("--by", "by", metavar="DATE", help="A deadline: print the odds of it and the cheapest changes that raise them.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Run folder (default: runs/NAME of the scenario file).")
+@click.option(
+    "--by", "by", metavar="DATE", help="A deadline: print the odds of it and the cheapest changes that raise them."
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Run folder (default: runs/NAME of the scenario file)."
+)
 @json_option
-def plan(scenario: Path, replicates: int | None, seed: int | None, by: str | None, output: Path | None, as_json: bool) -> int:
+def plan(
+    scenario: Path, replicates: int | None, seed: int | None, by: str | None, output: Path | None, as_json: bool
+) -> int:
     """Plan every option of SCENARIO: completion date with odds, cost, power, and what holds it back.
 
     Writes a run folder with result.json, report.html, the resolved scenario and a manifest. The folder appears complete
@@ -37,7 +45,9 @@ def plan(scenario: Path, replicates: int | None, seed: int | None, by: str | Non
     resolved = load(scenario)
     if deadline is not None:
         if deadline <= resolved.as_of:
-            raise usage_problem("--by", f"'{deadline}'", f"a date after the scenario's as_of, {resolved.as_of}", "give a later date")
+            raise usage_problem(
+                "--by", f"'{deadline}'", f"a date after the scenario's as_of, {resolved.as_of}", "give a later date"
+            )
         resolved = replace(resolved, deadline_s=_seconds(resolved.as_of, deadline))
     folder = output if output is not None else Path("runs") / scenario.stem
 
