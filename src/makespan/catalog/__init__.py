@@ -1,1 +1,108 @@
-""""""
+"""Sourced facts: accelerators, nodes, fabrics, models, frameworks, offers, reliability, and rules for what is left out.
+
+Every lookup takes `as_of`: only facts that could be known on that day are used. None means all that is known.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from makespan.catalog import files
+from makespan.catalog.build import Entry, OfferSpec, ReliabilitySpec
+from makespan.catalog.build import entry as _entry
+from makespan.catalog.defaults import Default, defaults
+from makespan.catalog.errors import CatalogError, NotYetKnown, UnknownName
+from makespan.catalog.prices import PriceObservation, prices
+from makespan.provenance import Source
+from makespan.specs.hardware import AcceleratorSpec, FabricSpec, FrameworkProfile, NodeSpec
+from makespan.specs.model import ModelSpec
+
+__all__ = [
+    "CatalogError",
+    "Default",
+    "Entry",
+    "NotYetKnown",
+    "OfferSpec",
+    "PriceObservation",
+    "ReliabilitySpec",
+    "UnknownName",
+    "accelerator",
+    "defaults",
+    "entry",
+    "fabric",
+    "framework",
+    "kinds",
+    "model",
+    "names",
+    "node",
+    "offer",
+    "prices",
+    "reliability",
+    "sources",
+    "suggest",
+]
+
+
+def kinds() -> tuple[str, ...]:
+    """Kinds of entries: `accelerator`, `node`, `fabric`, `model`, `framework`, `offer`, `reliability`."""
+    return tuple(files.FOLDERS)
+
+
+def names(kind: str) -> list[str]:
+    """Names of one kind, sorted. Raises `UnknownName` for an unknown kind."""
+    if kind not in files.FOLDERS:
+        raise UnknownName("kind of entry", kind, [k for k in kinds() if k.startswith(kind[:2])])
+    return list(files.names(kind))
+
+
+def suggest(kind: str, name: str) -> list[str]:
+    """Up to three names of that kind like `name`, nearest first."""
+    return files.suggest(kind, name)
+
+
+def entry(kind: str, name: str, as_of: dt.date | None = None) -> Entry[Any]:
+    """An entry of any kind. Raises `UnknownName`, `NotYetKnown`."""
+    return _entry(kind, name, as_of)
+
+
+def accelerator(name: str, as_of: dt.date | None = None) -> Entry[AcceleratorSpec]:
+    """A chip with the utilisations of its kernels. Raises `UnknownName`, `NotYetKnown`."""
+    return _entry("accelerator", name, as_of)
+
+
+def node(name: str, as_of: dt.date | None = None) -> Entry[NodeSpec]:
+    """A server with its power. Raises `UnknownName`, `NotYetKnown`."""
+    return _entry("node", name, as_of)
+
+
+def fabric(name: str, as_of: dt.date | None = None) -> Entry[FabricSpec]:
+    """A network by tiers. Raises `UnknownName`, `NotYetKnown`."""
+    return _entry("fabric", name, as_of)
+
+
+def model(name: str, as_of: dt.date | None = None) -> Entry[ModelSpec]:
+    """An architecture. Raises `UnknownName`, `NotYetKnown`."""
+    return _entry("model", name, as_of)
+
+
+def framework(name: str, as_of: dt.date | None = None) -> Entry[FrameworkProfile]:
+    """A generation of training software. Raises `UnknownName`, `NotYetKnown`."""
+    return _entry("framework", name, as_of)
+
+
+def offer(name: str, as_of: dt.date | None = None) -> Entry[OfferSpec]:
+    """A cloud's offer. Raises `UnknownName`, `NotYetKnown`."""
+    return _entry("offer", name, as_of)
+
+
+def reliability(name: str, as_of: dt.date | None = None) -> Entry[ReliabilitySpec]:
+    """Failures, recovery and checkpoints. Raises `UnknownName`, `NotYetKnown`."""
+    return _entry("reliability", name, as_of)
+
+
+def sources() -> Mapping[str, Source]:
+    """Every source by its key. Reads the whole file: for listings, not for a plan."""
+    return MappingProxyType({key: files.source(key) for key in files.source_keys()})
