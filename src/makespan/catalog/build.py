@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -92,6 +93,7 @@ def build_accelerator(r: Reader) -> AcceleratorSpec:
             hbm_utilisation=r.number(f"kernels.gemm.{precision}.hbm_utilisation", "factor"),
             overhead_s=r.number(f"kernels.gemm.{precision}.overhead", "time"),
             half_k=r.number(f"kernels.gemm.{precision}.half_k", "factor", 0.0),
+            half_m=r.number(f"kernels.gemm.{precision}.half_m", "factor", 0.0),
         )
         for precision in r.keys("kernels.gemm")
     }
@@ -112,6 +114,7 @@ def build_accelerator(r: Reader) -> AcceleratorSpec:
             attention=AttentionEfficiency(
                 flop_utilisation=r.number("kernels.attention.flop_utilisation", "fraction"),
                 half_seq=r.number("kernels.attention.half_seq", "factor", 0.0),
+                half_head_dim=r.number("kernels.attention.half_head_dim", "factor", 0.0),
             ),
             elementwise_hbm_utilisation=r.number("kernels.elementwise.hbm_utilisation", "fraction"),
         ),
@@ -174,18 +177,29 @@ def build_model(r: Reader) -> ModelSpec:
     return ModelSpec(name=r.name, **values)
 
 
-_FRAMEWORK_UNITS = {"host_overhead": "time"}
+_FRAMEWORK_UNITS = {"host_overhead": "time", "host_overhead_per_expert": "time", "memory_overhead_bytes": "data"}
+_FRAMEWORK_DEFAULTS = {"host_overhead_per_expert_s": 0.0, "memory_overhead_bytes": 6e9}
 
 
 def build_framework(r: Reader) -> FrameworkProfile:
     """Factors of one generation of training software."""
     numbers = {
-        f.name: r.number(f.name.removesuffix("_s"), _FRAMEWORK_UNITS.get(f.name.removesuffix("_s"), "factor"))
+        f.name: r.number(
+            f.name.removesuffix("_s"),
+            _FRAMEWORK_UNITS.get(f.name.removesuffix("_s"), "factor"),
+            _FRAMEWORK_DEFAULTS.get(f.name, math.nan),
+        )
         for f in fields(FrameworkProfile)
-        if f.name not in ("name", "supports")
+        if f.name not in ("name", "supports", "measured_on", "largest_measured")
     }
     supports = {key: bool(r.node(f"supports.{key}")) for key in r.keys("supports")}
-    return FrameworkProfile(name=r.name, supports=supports, **numbers)
+    return FrameworkProfile(
+        name=r.name,
+        supports=supports,
+        measured_on=tuple(r.text("measured_on", "").split()),
+        largest_measured=round(r.number("largest_measured", "count", 1024.0)),
+        **numbers,
+    )
 
 
 def build_reliability(r: Reader) -> ReliabilitySpec:

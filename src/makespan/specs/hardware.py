@@ -11,21 +11,27 @@ class GemmEfficiency:
     """How near a matrix product comes to its bound, for one accelerator and precision.
 
     time = overhead + (compute^4 + memory^4)^(1/4), compute = 2mnk / (peak * flop_utilisation) * (1 + half_k / k),
-    memory = bytes / (bandwidth * hbm_utilisation).
+    memory = bytes / (bandwidth * hbm_utilisation). Grouped (expert) products: compute also times (1 + half_m / m), m the
+    rows of one expert.
     """
 
     flop_utilisation: float
     hbm_utilisation: float
     overhead_s: float
     half_k: float = 0.0
+    half_m: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionEfficiency:
-    """Forward attention: time = flop / (peak * flop_utilisation) * (1 + half_seq / seq_len)."""
+    """Forward attention: time = flop / (peak * flop_utilisation) * (1 + half_seq / seq_len) * head factor.
+
+    The utilisation is that of heads of 128; the head factor is (1 + half_head_dim / d) / (1 + half_head_dim / 128).
+    """
 
     flop_utilisation: float
     half_seq: float = 0.0
+    half_head_dim: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,11 +161,14 @@ class FrameworkProfile:
     cast_slowdown : quantise and transpose traffic of low precisions. [-]
     moe_slowdown : grouped GEMM, permute and router over the dense kernels. [-]
     host_overhead_s : launch floor per layer and micro-batch, forward and backward. [s]
+    host_overhead_per_expert_s : added to it for every routed expert on the rank. [s]
     tp_exposed, cp_exposed, ep_exposed, pp_exposed, dp_exposed, fsdp_exposed :
         share of that communication that is not hidden behind compute. [-]
     jitter_per_doubling : step slowdown per doubling of accelerators above 1,024 (waiting for the slowest). [-]
     residual_sigma : spread of log(measured / predicted) on runs not used for fitting. [-]
-    bias : median of measured / predicted there, for the record; not applied.
+    memory_overhead_bytes : context, communicators, workspaces and fragmentation on every accelerator. [B]
+    measured_on : names of the accelerators the residuals cover; elsewhere the interval is wider.
+    largest_measured : accelerators of the largest of those runs; beyond it the interval widens. [-]
     """
 
     name: str
@@ -179,3 +188,7 @@ class FrameworkProfile:
     jitter_per_doubling: float
     residual_sigma: float
     supports: Mapping[str, bool] = field(default_factory=dict)
+    host_overhead_per_expert_s: float = 0.0
+    memory_overhead_bytes: float = 6e9
+    measured_on: tuple[str, ...] = ()
+    largest_measured: int = 1024

@@ -37,7 +37,7 @@ class LayoutStatus(IntEnum):
     HEADS_DO_NOT_DIVIDE = 1
     """tp does not divide the attention heads or the KV heads are split finer than allowed."""
     EXPERTS_DO_NOT_DIVIDE = 2
-    """ep does not divide the experts, or ep does not divide dp * cp."""
+    """ep does not divide the experts, ep * etp does not divide tp * cp * dp, or a dense model has expert parallelism."""
     TOO_MANY_STAGES = 3
     """pp * vpp exceeds the layers."""
     VPP_NEEDS_PIPELINE = 4
@@ -60,7 +60,7 @@ class Layout:
     """One way to cut a step over tp * cp * pp * dp accelerators.
 
     tp, pp, cp, dp : tensor-, pipeline-, context- and data-parallel sizes.
-    ep : expert-parallel size; lives inside cp * dp.  etp : tensor-parallel size inside an expert (1: experts whole).
+    ep : expert-parallel size; ep * etp divides tp * cp * dp.  etp : tensor-parallel size inside an expert (1: experts whole).
     vpp : model chunks per pipeline stage; more than 1 is the interleaved schedule.
     micro_batch : sequences per micro-batch.
     sequence_parallel : norms and dropout sharded over tp (Megatron's sequence parallelism).

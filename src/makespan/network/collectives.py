@@ -1,0 +1,148 @@
+"""Times of collectives. Tiered alpha-beta: every tier has a hop latency and a bandwidth per accelerator.
+
+Sizes are bytes, all arguments broadcast. Contention between groups is not modelled beyond each tier's stated efficiency
+and oversubscription; every accelerator brings its own port, so a group with m members in a domain leaves it over m ports.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makespan.network.placement import GroupPlacement
+from makespan.specs.hardware import FabricSpec
+
+FloatArray = NDArray[np.float64]
+FloatLike = float | FloatArray
+
+
+def ring_all_reduce_s(
+    message_bytes: FloatLike, num_ranks: FloatLike, *, bandwidth_bytes_per_s: float, latency_s: float
+) -> FloatLike:
+    """Time of a ring all-reduce that has the links to itself. [s]
+
+    Parameters
+    ----------
+    message_bytes : held by each rank at the start. [B]
+    num_ranks : ranks in the ring, at least 1. [-]
+    bandwidth_bytes_per_s : per rank, one direction. [B/s]
+    latency_s : one hop, software included. [s]
+
+    Notes
+    -----
+    2(p-1) steps of n/p bytes. Reduction arithmetic and protocol overhead are left out.
+
+    References
+    ----------
+    P. Patarasuk, X. Yuan, J. Parallel Distrib. Comput. 69(2), 117-124, 2009.
+
+    Examples
+    --------
+    >>> round(ring_all_reduce_s(8e9, 8, bandwidth_bytes_per_s=450e9, latency_s=0.0), 4)
+    0.0311
+    """
+    return 2.0 * (num_ranks - 1) * (latency_s + message_bytes / num_ranks / bandwidth_bytes_per_s)
+
+
+def all_gather_s(fabric: FabricSpec, group: GroupPlacement, gathered_bytes: FloatLike) -> FloatLike:
+    """Ring all-gather over the tiers a group spans. [s]
+
+    Parameters
+    ----------
+    gathered_bytes : what every rank holds at the end. [B]
+
+    Notes
+    -----
+    Rings run on every port at once: the part (n-1)/n of the message passes each rank, and a domain with m members passes
+    it over m ports of the next tier. Tiers work at the same time (the slowest sets the pace); hops add up, (k-1) at a
+    tier with k domains.
+    """
+    share = gathered_bytes * (group.size - 1) / group.size
+    slowest: FloatLike = np.zeros_like(np.asarray(share, dtype=np.float64))
+    latency: FloatLike = np.zeros_like(slowest)
+    inner: FloatLike = np.ones_like(np.asarray(group.size, dtype=np.float64))
+    for tier, members in zip(fabric.tiers, group.members, strict=True):
+        crosses = members > inner
+        slowest = np.maximum(slowest, crosses * share / (inner * tier.effective_bytes_per_s))
+        latency = latency + tier.latency_s * (members / inner - 1)
+        inner = members
+    return slowest + latency
+
+
+def reduce_scatter_s(fabric: FabricSpec, group: GroupPlacement, reduced_bytes: FloatLike) -> FloatLike:
+    """Ring reduce-scatter; `reduced_bytes` is what every rank holds at the start. The mirror of `all_gather_s`. [s]"""
+    return all_gather_s(fabric, group, reduced_bytes)
+
+
+def all_reduce_s(fabric: FabricSpec, group: GroupPlacement, message_bytes: FloatLike) -> FloatLike:
+    """All-reduce: reduce-scatter then all-gather, or half of that on tiers whose switches add up. [s]
+
+    Notes
+    -----
+    With in-network reduction a rank sends its data once and receives the sum once, at the same time.
+    """
+    share = message_bytes * (group.size - 1) / group.size
+    slowest: FloatLike = np.zeros_like(np.asarray(share, dtype=np.float64))
+    latency: FloatLike = np.zeros_like(slowest)
+    inner: FloatLike = np.ones_like(np.asarray(group.size, dtype=np.float64))
+    for tier, members in zip(fabric.tiers, group.members, strict=True):
+        crosses = members > inner
+        passes = 1.0 if tier.in_network_reduction else 2.0
+        hops = crosses * 2.0 if tier.in_network_reduction else 2.0 * (members / inner - 1)
+        slowest = np.maximum(slowest, crosses * passes * share / (inner * tier.effective_bytes_per_s))
+        latency = latency + tier.latency_s * hops
+        inner = members
+    return slowest + latency
+
+
+def all_to_all_s(
+    fabric: FabricSpec, group: GroupPlacement, sent_bytes: FloatLike, *, copies_per_token: float | None = None
+) -> FloatLike:
+    """All-to-all: every rank sends an equal part of `sent_bytes` to every rank, itself included. [s]
+
+    Parameters
+    ----------
+    sent_bytes : all parts of one rank together. [B]
+    copies_per_token : None when every destination gets its own data. Otherwise `sent_bytes` holds this many copies of
+        each token for random destinations, and a token crosses to another domain once, however many of its
+        destinations are there (as DeepEP does): see `distinct_destinations`.
+
+    Notes
+    -----
+    Tiers follow one another: the time is the sum over tiers of what crosses there. One hop of latency per other domain
+    would be serial sends; kernels post them together, so one hop a tier is charged.
+    """
+    total: FloatLike = np.zeros_like(np.asarray(sent_bytes * group.size, dtype=np.float64))
+    inner: FloatLike = np.ones_like(np.asarray(group.size, dtype=np.float64))
+    for index, (tier, members) in enumerate(zip(fabric.tiers, group.members, strict=True)):
+        crosses = members > inner
+        share = (members - inner) / group.size
+        if copies_per_token is not None and index > 0:
+            share = share * distinct_destinations(group.size / inner, copies_per_token) / copies_per_token
+        total = total + crosses * (sent_bytes * share / tier.effective_bytes_per_s + tier.latency_s)
+        inner = members
+    return total
+
+
+def distinct_destinations(num_domains: FloatLike, copies: float) -> FloatLike:
+    """Expected number of different domains among `copies` uniform random ones: R (1 - (1 - 1/R)^k). [-]
+
+    Examples
+    --------
+    >>> round(float(distinct_destinations(8.0, 8)), 3)
+    5.251
+    """
+    return num_domains * (1.0 - (1.0 - 1.0 / num_domains) ** copies)
+
+
+def point_to_point_s(fabric: FabricSpec, stride: FloatLike, message_bytes: FloatLike) -> FloatLike:
+    """One message to the rank `stride` further on, through the innermost tier that holds both. [s]"""
+    distance = np.asarray(stride, dtype=np.float64)
+    last = fabric.tiers[-1]
+    bandwidth: FloatLike = np.full_like(distance, last.effective_bytes_per_s)
+    latency: FloatLike = np.full_like(distance, last.latency_s)
+    for tier in reversed(fabric.tiers[:-1]):
+        inside = distance < tier.size
+        bandwidth = np.where(inside, tier.effective_bytes_per_s, bandwidth)
+        latency = np.where(inside, tier.latency_s, latency)
+    return message_bytes / bandwidth + latency
