@@ -1,0 +1,186 @@
+"""A step or a search as data and as terminal tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from makespan.specs.step import SearchResult, StepEstimate
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from makespan.specs.hardware import ClusterSpec, FrameworkProfile
+    from makespan.specs.model import ModelSpec
+    from makespan.specs.training import StepConfig
+
+GIB = 2**30
+
+
+def layout_data(estimate: StepEstimate) -> dict[str, Any]:
+    """The layout as plain values."""
+    layout = estimate.layout
+    return {
+        "tp": layout.tp,
+        "pp": layout.pp,
+        "cp": layout.cp,
+        "dp": layout.dp,
+        "ep": layout.ep,
+        "etp": layout.etp,
+        "vpp": layout.vpp,
+        "micro_batch": layout.micro_batch,
+        "schedule": layout.schedule.name.lower(),
+        "recompute": layout.recompute.name.lower(),
+        "sharding": layout.sharding.name.lower(),
+        "sequence_parallel": layout.sequence_parallel,
+        "num_accelerators": layout.num_accelerators,
+    }
+
+
+def step_data(estimate: StepEstimate) -> dict[str, Any]:
+    """A step estimate as plain JSON data, SI units; null for a time that does not exist (a layout that cannot run)."""
+
+    def number(value: float) -> float | None:
+        return value if value - value == 0 else None
+
+    return {
+        "layout": layout_data(estimate),
+        "status": estimate.status.name.lower(),
+        "time_s": number(estimate.time_s),
+        "bounds_s": [number(estimate.lower_s), number(estimate.upper_s)],
+        "p10_s": number(estimate.p10_s),
+        "p90_s": number(estimate.p90_s),
+        "breakdown_s": {name: number(value) for name, value in estimate.breakdown.items()},
+        "hidden_s": {name: number(value) for name, value in estimate.hidden.items()},
+        "memory_bytes": {name: number(value) for name, value in estimate.memory.by_kind.items()},
+        "memory_total_bytes": number(estimate.memory.total_bytes),
+        "memory_limit_bytes": number(estimate.memory.limit_bytes),
+        "model_flop": number(estimate.model_flop),
+        "executed_flop": number(estimate.executed_flop),
+        "mfu": number(estimate.mfu),
+        "mfu_full_attention": number(estimate.mfu_full_attention),
+        "hfu": number(estimate.hfu),
+        "tokens_per_step": number(estimate.tokens_per_step),
+        "tokens_per_s": number(estimate.tokens_per_s),
+        "num_accelerators": estimate.num_accelerators,
+        "num_idle": estimate.num_idle,
+        "provenance": estimate.provenance.name.lower(),
+        "notes": list(estimate.notes),
+    }
+
+
+def search_data(result: SearchResult) -> dict[str, Any]:
+    """A search as plain JSON data."""
+    return {
+        "num_layouts": result.num_layouts,
+        "num_feasible": result.num_feasible,
+        "infeasible": {status.name.lower(): count for status, count in result.infeasible.items() if count},
+        "best": None if result.best is None else step_data(result.best),
+        "top": [step_data(estimate) for estimate in result.top],
+        "pareto": [step_data(estimate) for estimate in result.pareto],
+        "nearest": None
+        if result.nearest is None
+        else {"layout": str(result.nearest[0]), "missing_bytes": result.nearest[1]},
+    }
+
+
+def _heading(model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile) -> str:
+    return (
+        f"{model.name} on {cluster.num_accelerators:,} {cluster.accelerator.name}, {config.global_batch:,} x "
+        f"{config.seq_len:,} tokens, {config.precision}, {profile.name}"
+    )
+
+
+def step_table(
+    model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, estimate: StepEstimate
+) -> Group:
+    """One step: time by cause, memory by kind, utilisation."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    head = Text(_heading(model, config, cluster, profile), style="bold")
+    layout = Text(
+        f"layout: {estimate.layout}   ({estimate.layout.num_accelerators:,} used, {estimate.num_idle:,} idle)"
+    )
+    if estimate.time_s - estimate.time_s != 0:
+        return Group(head, layout, Text(f"cannot run: {estimate.status.name.lower().replace('_', ' ')}", style="red"))
+    summary = Table.grid(padding=(0, 2))
+    summary.add_row("step time", f"{estimate.time_s:.3f} s", f"80 %: {estimate.p10_s:.3f} to {estimate.p90_s:.3f} s")
+    summary.add_row(
+        "bounds", f"{estimate.lower_s:.3f} s", f"all overlaps at ideal kernels; {estimate.upper_s:.3f} s nothing does"
+    )
+    summary.add_row(
+        "tokens/s",
+        f"{estimate.tokens_per_s:,.0f}",
+        f"{estimate.tokens_per_s / cluster.num_accelerators:,.0f} per accelerator",
+    )
+    summary.add_row(
+        "MFU",
+        f"{estimate.mfu:.1%}",
+        f"{estimate.mfu_full_attention:.1%} counting full attention; HFU {estimate.hfu:.1%}",
+    )
+    times = Table(title="time (exposed)", title_justify="left")
+    times.add_column("part")
+    times.add_column("s", justify="right")
+    times.add_column("share", justify="right")
+    for name, seconds in sorted(estimate.breakdown.items(), key=lambda item: -item[1]):
+        if seconds > 0:
+            times.add_row(name.replace("_", " "), f"{seconds:.4f}", f"{seconds / estimate.time_s:.1%}")
+    memory = Table(title="memory, fullest accelerator", title_justify="left")
+    memory.add_column("kind")
+    memory.add_column("GiB", justify="right")
+    for name, size in estimate.memory.by_kind.items():
+        memory.add_row(name.replace("_", " "), f"{size / GIB:.2f}")
+    memory.add_section()
+    memory.add_row("total", f"{estimate.memory.total_bytes / GIB:.2f}")
+    memory.add_row("limit", f"{estimate.memory.limit_bytes / GIB:.2f}")
+    parts: list[Any] = [head, layout]
+    if estimate.status.name != "OK":
+        parts.append(Text(f"does not fit: {estimate.status.name.lower().replace('_', ' ')}", style="red"))
+    parts += [summary, times, memory]
+    parts += [Text(f"note: {note}", style="dim") for note in estimate.notes]
+    parts.append(Text(f"stands on {estimate.provenance.name.lower()} kernel figures", style="dim"))
+    return Group(*parts)
+
+
+def search_table(
+    model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, result: SearchResult
+) -> Group:
+    """The fastest layouts, and the tally of the others."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=_heading(model, config, cluster, profile), title_justify="left")
+    table.add_column("layout")
+    for heading in ("step s", "MFU", "tokens/s", "memory GiB", "used", "idle"):
+        table.add_column(heading, justify="right")
+    for estimate in result.top:
+        table.add_row(
+            str(estimate.layout),
+            f"{estimate.time_s:.3f}",
+            f"{estimate.mfu:.1%}",
+            f"{estimate.tokens_per_s:,.0f}",
+            f"{estimate.memory.total_bytes / GIB:.1f}",
+            f"{estimate.layout.num_accelerators:,}",
+            f"{estimate.num_idle:,}",
+        )
+    return Group(table, Text(_tally(result), style="dim"))
+
+
+def _tally(result: SearchResult) -> str:
+    out = ", ".join(
+        f"{count:,} {status.name.lower().replace('_', ' ')}"
+        for status, count in sorted(result.infeasible.items(), key=lambda item: -item[1])
+        if count
+    )
+    return f"{result.num_layouts:,} layouts, {result.num_feasible:,} fit" + (f"; out: {out}" if out else "")
+
+
+def why_nothing_fits(result: SearchResult) -> str:
+    """The answer when no layout fits: what stopped them, and how near the nearest came."""
+    lines = ["no layout fits", f"  - {_tally(result)}"]
+    if result.nearest is not None:
+        layout, missing = result.nearest
+        lines.append(f"  - the nearest, {layout}, lacks {missing / GIB:.1f} GiB an accelerator")
+    return "\n".join(lines)
