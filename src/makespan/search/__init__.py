@@ -1,1 +1,5 @@
-""""""
+"""Which layout: every legal one is given a time, a memory and a status by `step`; the best come out."""
+
+from makespan.search.engine import search
+
+__all__ = ["search"]
