@@ -181,6 +181,7 @@ class BuildSpec:
     costs: BuildCosts
     largest_cluster: int | None = None
     starts_s: Distribution = Fixed(value=0.0)
+    initial_accelerators: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
