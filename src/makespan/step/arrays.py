@@ -1,0 +1,112 @@
+"""Layouts and step times as columns. One row is one layout; a scalar estimate is a batch of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from makespan.specs.layout import Layout, Recompute, Schedule, Sharding
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayoutArrays:
+    """The fields of `Layout`, each an integer array of shape (layouts,)."""
+
+    tp: IntArray
+    pp: IntArray
+    cp: IntArray
+    dp: IntArray
+    ep: IntArray
+    etp: IntArray
+    vpp: IntArray
+    micro_batch: IntArray
+    recompute: IntArray
+    sharding: IntArray
+    sequence_parallel: IntArray
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        tp: ArrayLike = 1,
+        pp: ArrayLike = 1,
+        cp: ArrayLike = 1,
+        dp: ArrayLike = 1,
+        ep: ArrayLike = 1,
+        etp: ArrayLike = 1,
+        vpp: ArrayLike = 1,
+        micro_batch: ArrayLike = 1,
+        recompute: ArrayLike = int(Recompute.NONE),
+        sharding: ArrayLike = int(Sharding.ZERO1),
+        sequence_parallel: ArrayLike = 1,
+    ) -> LayoutArrays:
+        """Broadcast scalars and arrays to one shape and flatten.
+
+        Examples
+        --------
+        >>> len(LayoutArrays.build(tp=[1, 2, 4, 8], pp=16))
+        4
+        """
+        given = (tp, pp, cp, dp, ep, etp, vpp, micro_batch, recompute, sharding, sequence_parallel)
+        columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(value, dtype=np.int64)) for value in given))
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: np.ascontiguousarray(c).ravel() for name, c in zip(names, columns, strict=True)})
+
+    @classmethod
+    def of(cls, layouts: Iterable[Layout]) -> LayoutArrays:
+        """Columns of a few `Layout` objects."""
+        rows = list(layouts)
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: np.array([int(getattr(row, name)) for row in rows], dtype=np.int64) for name in names})
+
+    def __len__(self) -> int:
+        return len(self.tp)
+
+    def take(self, index: NDArray[np.bool_] | NDArray[np.int64] | slice) -> LayoutArrays:
+        """Some of the rows, by mask, indices or slice."""
+        return LayoutArrays(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+
+    def row(self, index: int) -> Layout:
+        """One row as a `Layout`."""
+        values = {field.name: int(getattr(self, field.name)[index]) for field in fields(self)}
+        return Layout(
+            **{k: v for k, v in values.items() if k not in ("recompute", "sharding", "sequence_parallel")},
+            schedule=Schedule.ONE_F_ONE_B,
+            recompute=Recompute(values["recompute"]),
+            sharding=Sharding(values["sharding"]),
+            sequence_parallel=bool(values["sequence_parallel"]),
+        )
+
+    @property
+    def num_accelerators(self) -> IntArray:
+        """Accelerators each layout uses. [-]"""
+        return self.tp * self.pp * self.cp * self.dp
+
+    def num_micro_batches(self, global_batch: int) -> IntArray:
+        """Micro-batches of the fullest replica, for which the step waits. [-]"""
+        return -(-global_batch // (self.micro_batch * self.dp))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StepArrays:
+    """One row per layout, shape (layouts,).
+
+    status : codes of `LayoutStatus`.
+    time_s, lower_s, upper_s : NaN where the layout breaks a rule; given where it only lacks memory. [s]
+    memory_bytes : on the fullest accelerator; NaN like the times. [B]
+    detail : further columns by name when asked for (see `evaluate`); empty otherwise.
+    """
+
+    status: IntArray
+    time_s: FloatArray
+    lower_s: FloatArray
+    upper_s: FloatArray
+    memory_bytes: FloatArray
+    detail: Mapping[str, FloatArray]

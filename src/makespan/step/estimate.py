@@ -1,0 +1,170 @@
+"""One layout's step, packaged for people: breakdown, memory by kind, bounds, interval, MFU."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from makespan.provenance import Kind
+from makespan.specs.hardware import ClusterSpec, FrameworkProfile
+from makespan.specs.layout import Layout, LayoutStatus
+from makespan.specs.model import ModelSpec
+from makespan.specs.step import MemoryEstimate, StepEstimate
+from makespan.specs.training import StepConfig
+from makespan.step.arrays import LayoutArrays, StepArrays
+from makespan.step.evaluate import evaluate
+from makespan.step.memory import KINDS
+from makespan.workload import model_flop_per_sequence
+
+Z_90 = 1.2815515655446004
+"""Standard normal quantile of 90 %: the interval P10 to P90 spans this many sigma either way."""
+
+SIGMA_OTHER_ACCELERATOR = 0.10
+"""Added in quadrature where no row of the profile ran on the accelerator: the spread of one profile's bias between
+accelerator generations when one of them is left out of a fit."""
+
+SIGMA_PER_DOUBLING = 0.01
+"""Added linearly per doubling of size beyond the largest run of the profile: the growth that profiles show per doubling."""
+
+
+def interval_sigma(cluster: ClusterSpec, profile: FrameworkProfile, num_accelerators: int) -> float:
+    """Spread of log(true / predicted) for this accelerator, software and size. [-]"""
+    sigma = profile.residual_sigma
+    if cluster.accelerator.name not in profile.measured_on:
+        sigma = math.hypot(sigma, SIGMA_OTHER_ACCELERATOR)
+    beyond = math.log2(max(num_accelerators / max(profile.largest_measured, 1), 1.0))
+    return sigma + SIGMA_PER_DOUBLING * beyond
+
+
+def _notes(model: ModelSpec, cluster: ClusterSpec, profile: FrameworkProfile, layout: Layout) -> tuple[str, ...]:
+    notes = []
+    if cluster.accelerator.name not in profile.measured_on:
+        notes.append(f"no measured run of {profile.name} on {cluster.accelerator.name}: the interval is wider")
+    if layout.num_accelerators > profile.largest_measured:
+        notes.append(f"beyond the largest measured run of {profile.name} ({profile.largest_measured} accelerators)")
+    if model.moe is not None and layout.ep > 1:
+        notes.append("expert routing taken as balanced")
+    return tuple(notes)
+
+
+def _package(
+    model: ModelSpec,
+    config: StepConfig,
+    cluster: ClusterSpec,
+    profile: FrameworkProfile,
+    layout: Layout,
+    arrays: StepArrays,
+    row: int,
+    *,
+    memory_headroom: float,
+    provenance: Kind,
+) -> StepEstimate:
+    time_s = float(arrays.time_s[row])
+    used = layout.num_accelerators
+
+    def group(prefix: str) -> dict[str, float]:
+        picked = {
+            name.removeprefix(prefix): float(values[row])
+            for name, values in arrays.detail.items()
+            if name.startswith(prefix)
+        }
+        return {name: value for name, value in picked.items() if value > 0.0}
+
+    sigma = interval_sigma(cluster, profile, used)
+    causal = model_flop_per_sequence(model, config.seq_len) * config.global_batch
+    square = model_flop_per_sequence(model, config.seq_len, causal=False) * config.global_batch
+    executed = float(arrays.detail["executed_flop"][row]) if "executed_flop" in arrays.detail else math.nan
+    available = used * cluster.accelerator.peak_flop_per_s["bf16"] * time_s
+    kinds = {kind: float(arrays.detail[f"memory.{kind}"][row]) for kind in KINDS if f"memory.{kind}" in arrays.detail}
+    stage = arrays.detail["memory.stage"][row] if "memory.stage" in arrays.detail else 0.0
+    return StepEstimate(
+        layout=layout,
+        status=LayoutStatus(int(arrays.status[row])),
+        time_s=time_s,
+        lower_s=float(arrays.lower_s[row]),
+        upper_s=float(arrays.upper_s[row]),
+        p10_s=time_s * math.exp(-Z_90 * sigma),
+        p90_s=time_s * math.exp(Z_90 * sigma),
+        breakdown=group("time."),
+        hidden=group("hidden."),
+        memory=MemoryEstimate(
+            by_kind=kinds,
+            limit_bytes=cluster.accelerator.hbm_bytes * (1.0 - memory_headroom),
+            stage=0 if math.isnan(stage) else int(stage),
+        ),
+        model_flop=causal,
+        model_flop_full_attention=square,
+        executed_flop=executed,
+        mfu=causal / available,
+        mfu_full_attention=square / available,
+        hfu=executed / available,
+        tokens_per_step=float(config.tokens_per_step),
+        tokens_per_s=config.tokens_per_step / time_s,
+        num_accelerators=used,
+        num_idle=cluster.num_accelerators - used,
+        provenance=provenance,
+        notes=_notes(model, cluster, profile, layout),
+    )
+
+
+def step_estimates(
+    model: ModelSpec,
+    config: StepConfig,
+    cluster: ClusterSpec,
+    profile: FrameworkProfile,
+    layouts: LayoutArrays,
+    *,
+    memory_headroom: float = 0.0,
+    provenance: Kind = Kind.DERIVED,
+) -> tuple[StepEstimate, ...]:
+    """A few layouts with everything about them. Meant for tens of rows; use `evaluate` for many."""
+    arrays = evaluate(model, config, cluster, profile, layouts, memory_headroom=memory_headroom, detail=True)
+    return tuple(
+        _package(
+            model,
+            config,
+            cluster,
+            profile,
+            layouts.row(row),
+            arrays,
+            row,
+            memory_headroom=memory_headroom,
+            provenance=provenance,
+        )
+        for row in np.arange(len(layouts)).tolist()
+    )
+
+
+def step_estimate(
+    model: ModelSpec,
+    config: StepConfig,
+    cluster: ClusterSpec,
+    profile: FrameworkProfile,
+    layout: Layout,
+    *,
+    memory_headroom: float = 0.0,
+    provenance: Kind = Kind.DERIVED,
+) -> StepEstimate:
+    """One optimizer step of one layout.
+
+    Parameters
+    ----------
+    memory_headroom : share of the accelerator's memory that must stay free. [-]
+    provenance : weakest kind of fact behind the specs, as the caller knows it; passed through.
+
+    Returns
+    -------
+    StepEstimate : `status` other than OK says why the layout cannot run; its times are then NaN, unless it only lacks
+        memory.
+    """
+    (estimate,) = step_estimates(
+        model,
+        config,
+        cluster,
+        profile,
+        LayoutArrays.of([layout]),
+        memory_headroom=memory_headroom,
+        provenance=provenance,
+    )
+    return estimate

@@ -1,0 +1,276 @@
+"""Time, bounds, memory and status of many layouts at once. The scalar `step_estimate` is this with one row.
+
+Layers depend on few of a layout's sizes, so they are computed once for each distinct combination (`layer`) and looked up;
+what is left per row is the pipeline, data parallelism and memory. Loops run over operators, never over layouts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makespan.network import point_to_point_s
+from makespan.specs.hardware import ClusterSpec, FrameworkProfile
+from makespan.specs.layout import LayoutStatus
+from makespan.specs.model import ModelSpec
+from makespan.specs.training import StepConfig
+from makespan.step import legality
+from makespan.step.arrays import FloatArray, IntArray, LayoutArrays, StepArrays
+from makespan.step.data_parallel import data_parallel_times
+from makespan.step.layer import ACTIVATION_BYTES, LayerTimes, head_times, layer_times
+from makespan.step.memory import memory_bytes, stage_state
+from makespan.step.pipeline import StagePlan, bubble_s, plan_stages
+from makespan.workload import layer_counts
+
+JITTER_FREE_ACCELERATORS = 1024.0
+"""Profiles state jitter per doubling above this size (see `FrameworkProfile.jitter_per_doubling`)."""
+
+CHUNK_ROWS = 16384
+"""Rows at a time: the working arrays of a chunk stay in a core's cache."""
+
+_KEY_FIELDS = ("tp", "cp", "ep", "etp", "micro_batch", "recompute", "sequence_parallel")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayerTable:
+    """Layer and head times of every distinct combination among some layouts. `index` maps a layout to its row."""
+
+    dense: LayerTimes
+    moe: LayerTimes | None
+    head: LayerTimes
+    index: IntArray
+
+
+def _distinct(layouts: LayoutArrays) -> tuple[LayoutArrays, IntArray]:
+    """Distinct key rows, and for each layout the row of its key. Counting sort by field: no comparison sort."""
+    code = np.zeros(len(layouts), dtype=np.int64)
+    for name in _KEY_FIELDS:
+        column = getattr(layouts, name)
+        present = np.zeros(int(column.max()) + 1, dtype=np.int64)
+        present[column] = 1
+        rank = np.cumsum(present) - 1
+        code = code * int(present.sum()) + rank[column]
+    seen = np.full(int(code.max()) + 1, -1, dtype=np.int64)
+    seen[code] = np.arange(len(code))
+    first = np.flatnonzero(seen >= 0)
+    rows = seen[first]
+    seen[first] = np.arange(len(first))
+    return layouts.take(rows), seen[code]
+
+
+def layer_table(
+    model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, layouts: LayoutArrays
+) -> LayerTable:
+    """Times of layers and head for every distinct combination of the sizes they depend on."""
+    keys, index = _distinct(layouts)
+    counts = layer_counts(model)
+    dense = layer_times(model, config, cluster, profile, keys, moe_layer=counts.dense == 0 and counts.moe > 0)
+    moe = layer_times(model, config, cluster, profile, keys, moe_layer=True) if counts.moe and counts.dense else None
+    if counts.moe and not counts.dense:
+        moe = dense
+    return LayerTable(dense=dense, moe=moe, head=head_times(model, config, cluster, profile, keys), index=index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Slots:
+    """One micro-batch on the slowest stage, on all stages, and how many layers of each kind the slowest holds."""
+
+    slot: FloatArray
+    everything: FloatArray
+    dense: FloatArray
+    moe: FloatArray
+    head: FloatArray
+
+
+def _slots(
+    model: ModelSpec,
+    plan: StagePlan,
+    dense_s: FloatArray,
+    moe_s: FloatArray,
+    head_s: FloatArray,
+    alone: NDArray[np.bool_],
+) -> _Slots:
+    counts = layer_counts(model)
+    heads = 1.0 + model.mtp_layers
+    body = plan.body_dense * dense_s + plan.body_moe * moe_s
+    last = plan.last_dense * dense_s + plan.last_moe * moe_s + heads * head_s
+    slow_last = (last >= body) | alone
+    extra = model.mtp_layers * (moe_s if counts.moe else dense_s)
+    return _Slots(
+        slot=np.where(slow_last, last, body),
+        everything=counts.dense * dense_s + counts.moe * moe_s + heads * head_s + extra,
+        dense=np.where(slow_last, plan.last_dense, plan.body_dense).astype(np.float64),
+        moe=np.where(slow_last, plan.last_moe, plan.body_moe).astype(np.float64),
+        head=np.where(slow_last, heads, 0.0),
+    )
+
+
+def _pipe_traffic_s(model: ModelSpec, config: StepConfig, cluster: ClusterSpec, layouts: LayoutArrays) -> FloatArray:
+    """One activation to the next stage, or its gradient back. 0 without a pipeline. [s]"""
+    spread = np.where(layouts.sequence_parallel > 0, layouts.tp, 1)
+    message = layouts.micro_batch * (config.seq_len / layouts.cp) * model.hidden * ACTIVATION_BYTES / spread
+    once = point_to_point_s(cluster.fabric, np.asarray(layouts.tp * layouts.cp * layouts.dp, dtype=np.float64), message)
+    return np.asarray(np.where(layouts.pp > 1, once, 0.0))
+
+
+def jitter_factor(profile: FrameworkProfile, num_accelerators: IntArray) -> FloatArray:
+    """Step time over that of a run small enough not to wait for stragglers. [-]"""
+    doublings = np.log2(np.maximum(num_accelerators / JITTER_FREE_ACCELERATORS, 1.0))
+    return np.asarray(1.0 + profile.jitter_per_doubling * doublings)
+
+
+def _evaluate_rows(
+    model: ModelSpec,
+    config: StepConfig,
+    cluster: ClusterSpec,
+    profile: FrameworkProfile,
+    layouts: LayoutArrays,
+    table: LayerTable,
+    *,
+    detail: bool,
+) -> dict[str, FloatArray]:
+    """Columns for layouts that break no structural rule."""
+    index = table.index
+    dense, head = table.dense, table.head
+    moe = table.moe if table.moe is not None else table.dense
+
+    def looked_up(values: FloatArray) -> FloatArray:
+        return values[index]
+
+    busy_dense = looked_up(dense.compute_s + dense.exposed_s)
+    busy_moe = looked_up(moe.compute_s + moe.exposed_s)
+    busy_head = looked_up(head.compute_s + head.exposed_s)
+    plan = plan_stages(model, layouts, moe_is_slower=busy_moe >= busy_dense)
+    alone = layouts.pp == 1
+    slots = _slots(model, plan, busy_dense, busy_moe, busy_head, alone)
+    count = layouts.num_micro_batches(config.global_batch)
+
+    hop = _pipe_traffic_s(model, config, cluster, layouts)
+    pipe = 2.0 * layouts.vpp * hop * count
+    pipe_exposed = np.maximum(profile.pp_exposed * pipe, pipe - count * slots.slot)
+    fill = 2.0 * (layouts.pp - 1) * hop
+    bubble = bubble_s(slots.slot, slots.everything, vpp=layouts.vpp)
+    batch = count * slots.slot + bubble
+
+    state = stage_state(model, layouts, plan)
+    data = data_parallel_times(config, cluster, profile, layouts, state, num_micro_batches=count, compute_s=batch)
+    quiet = batch + pipe_exposed + fill + data.exposed_s + data.optimizer_s
+    factor = jitter_factor(profile, layouts.num_accelerators)
+    memory = memory_bytes(model, config, profile, layouts, plan, state)
+
+    ideal = _slots(model, plan, looked_up(dense.ideal_s), looked_up(moe.ideal_s), looked_up(head.ideal_s), alone)
+    ideal_batch = count * ideal.slot + bubble_s(ideal.slot, ideal.everything, vpp=layouts.vpp)
+    hidden_inside = count * (
+        slots.dense * looked_up(dense.hidden_s)
+        + slots.moe * looked_up(moe.hidden_s)
+        + slots.head * looked_up(head.hidden_s)
+    )
+    columns = {
+        "time_s": quiet * factor,
+        "lower_s": np.maximum(ideal_batch, data.traffic_s),
+        "upper_s": (batch + hidden_inside + pipe + fill + data.traffic_s + data.optimizer_s) * factor,
+        "memory_bytes": memory.total_bytes,
+    }
+    if detail:
+        columns |= _detail(table, slots, count, index)
+        sharded = layouts.sharding >= 3
+        columns |= {
+            "time.pp": pipe_exposed + fill,
+            "time.dp": np.where(sharded, 0.0, data.exposed_s),
+            "time.fsdp": np.where(sharded, data.exposed_s, 0.0),
+            "time.bubble": bubble,
+            "time.optimizer": data.optimizer_s,
+            "time.jitter": quiet * (factor - 1.0),
+            "hidden.pp": pipe - pipe_exposed,
+            "hidden.dp": np.where(sharded, 0.0, data.traffic_s - data.exposed_s),
+            "hidden.fsdp": np.where(sharded, np.maximum(data.traffic_s - data.exposed_s, 0.0), 0.0),
+            "memory.stage": memory.stage.astype(np.float64),
+            "executed_flop": _executed_flop(model, config, layouts, dense, moe, head, index),
+        }
+        columns |= {f"memory.{kind}": value for kind, value in memory.by_kind.items()}
+    return columns
+
+
+def _executed_flop(
+    model: ModelSpec,
+    config: StepConfig,
+    layouts: LayoutArrays,
+    dense: LayerTimes,
+    moe: LayerTimes,
+    head: LayerTimes,
+    index: IntArray,
+) -> FloatArray:
+    """FLOP of all kernels of a step over all ranks, every sequence once. [FLOP]"""
+    counts = layer_counts(model)
+    extra = model.mtp_layers
+    rank = (
+        (counts.dense + (0 if counts.moe else extra)) * dense.executed_flop
+        + (counts.moe + (extra if counts.moe else 0)) * moe.executed_flop
+        + (1 + extra) * head.executed_flop
+    )
+    sequences = config.global_batch / layouts.micro_batch
+    return np.asarray(rank[index] * layouts.tp * layouts.cp * sequences)
+
+
+def _detail(table: LayerTable, slots: _Slots, count: IntArray, index: IntArray) -> dict[str, FloatArray]:
+    """Seconds by operator and collective on the slowest stage, over all its micro-batches."""
+    columns: dict[str, FloatArray] = {}
+    parts = [(table.dense, slots.dense), (table.head, slots.head)]
+    if table.moe is not None:
+        parts.append((table.moe, slots.moe))
+    for times, layers in parts:
+        for prefix, values in (("time", times.compute), ("time", times.exposed), ("hidden", times.hidden)):
+            for name, value in values.items():
+                key = f"{prefix}.{name}"
+                columns[key] = columns.get(key, 0.0) + count * layers * value[index]
+    return columns
+
+
+def evaluate(
+    model: ModelSpec,
+    config: StepConfig,
+    cluster: ClusterSpec,
+    profile: FrameworkProfile,
+    layouts: LayoutArrays,
+    *,
+    memory_headroom: float = 0.0,
+    detail: bool = False,
+) -> StepArrays:
+    """Time, bounds, memory and status of every layout.
+
+    Parameters
+    ----------
+    layouts : columns of shape (layouts,).
+    memory_headroom : share of the accelerator's memory that must stay free. [-]
+    detail : also fill `StepArrays.detail`: `time.*` (adds up to the time), `hidden.*`, `memory.*`, `executed_flop`.
+
+    Returns
+    -------
+    StepArrays : the first broken rule of a layout is its status. Times and memory are NaN under a structural status or
+        NOT_SUPPORTED, and given under OUT_OF_MEMORY.
+    """
+    status = legality.structural_status(model, config, cluster, layouts)
+    blocked = legality.unsupported(config, cluster, profile, layouts)
+    runnable = np.flatnonzero((status == 0) & ~blocked)
+    names = [field.name for field in fields(StepArrays) if field.name not in ("status", "detail")]
+    results: dict[str, FloatArray] = {name: np.full(len(layouts), np.nan) for name in names}
+    if len(runnable):
+        rows = layouts if len(runnable) == len(layouts) else layouts.take(runnable)
+        table = layer_table(model, config, cluster, profile, rows)
+        for start in range(0, len(rows), CHUNK_ROWS):
+            part = slice(start, start + CHUNK_ROWS)
+            piece = LayerTable(dense=table.dense, moe=table.moe, head=table.head, index=table.index[part])
+            columns = _evaluate_rows(model, config, cluster, profile, rows.take(part), piece, detail=detail)
+            for name, values in columns.items():
+                if name not in results:
+                    results[name] = np.full(len(layouts), np.nan)
+                results[name][runnable[part]] = values
+        limit = cluster.accelerator.hbm_bytes * (1.0 - memory_headroom)
+        full = np.zeros(len(layouts), dtype=bool)
+        full[runnable] = results["memory_bytes"][runnable] > limit
+        status[full] = int(LayoutStatus.OUT_OF_MEMORY)
+    status[(status == 0) & blocked] = int(LayoutStatus.NOT_SUPPORTED)
+    detail_columns = {name: values for name, values in results.items() if name not in names}
+    return StepArrays(status=status, detail=detail_columns, **{name: results[name] for name in names})

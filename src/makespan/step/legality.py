@@ -1,0 +1,87 @@
+"""Which layouts can run. Rules are tried in the order of `LayoutStatus`; the first that fails names the layout."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from makespan.specs.hardware import ClusterSpec, FrameworkProfile
+from makespan.specs.layout import LayoutStatus
+from makespan.specs.model import ModelSpec
+from makespan.specs.training import StepConfig
+from makespan.step.arrays import BoolArray, IntArray, LayoutArrays
+from makespan.step.kernels import ARITHMETIC
+
+FEATURES = {
+    "interleaving": lambda rows: rows.vpp > 1,
+    "context_parallel": lambda rows: rows.cp > 1,
+    "expert_parallel": lambda rows: rows.ep > 1,
+    "pipeline_parallel": lambda rows: rows.pp > 1,
+    "tensor_parallel": lambda rows: rows.tp > 1,
+    "zero1": lambda rows: rows.sharding == 1,
+    "zero2": lambda rows: rows.sharding == 2,
+    "zero3": lambda rows: rows.sharding == 3,
+}
+"""Keys of `FrameworkProfile.supports` that concern a layout. A key that a profile leaves out counts as supported."""
+
+
+def rules(
+    model: ModelSpec, config: StepConfig, cluster: ClusterSpec, layouts: LayoutArrays
+) -> list[tuple[LayoutStatus, BoolArray]]:
+    """Each rule with a mask of the layouts that break it, in order. Shapes (layouts,).
+
+    Stages may hold unequal numbers of layers, replicas may differ by a micro-batch, and accelerators may idle; none of
+    that breaks a rule.
+    """
+    ranks = layouts.tp * layouts.cp * layouts.dp
+    heads = (model.num_heads % layouts.tp != 0) | (model.num_kv_heads % layouts.tp != 0)
+    if model.moe is None:
+        experts = (layouts.ep > 1) | (layouts.etp > 1)
+    else:
+        experts = (
+            (model.moe.num_experts % layouts.ep != 0)
+            | (model.moe.expert_ffn % layouts.etp != 0)
+            | (ranks % (layouts.ep * layouts.etp) != 0)
+        )
+    micro_batches = layouts.num_micro_batches(config.global_batch)
+    interleaved = layouts.vpp > 1
+    pieces = np.where(layouts.cp > 1, 2 * layouts.cp, 1)
+    domain = min(cluster.accelerator.scale_up_domain_size, cluster.fabric.tiers[0].size)
+    return [
+        (LayoutStatus.HEADS_DO_NOT_DIVIDE, heads),
+        (LayoutStatus.EXPERTS_DO_NOT_DIVIDE, experts),
+        (LayoutStatus.TOO_MANY_STAGES, layouts.pp * layouts.vpp > model.num_layers),
+        (
+            LayoutStatus.VPP_NEEDS_PIPELINE,
+            interleaved & ((layouts.pp == 1) | (micro_batches % layouts.pp != 0)),
+        ),
+        (LayoutStatus.TOO_MANY_ACCELERATORS, layouts.num_accelerators > cluster.num_accelerators),
+        (LayoutStatus.BATCH_TOO_SMALL, layouts.dp * layouts.micro_batch > config.global_batch),
+        (
+            LayoutStatus.SEQUENCE_DOES_NOT_DIVIDE,
+            (config.seq_len % pieces != 0) | ((config.seq_len // layouts.cp) % layouts.tp != 0),
+        ),
+        (LayoutStatus.TP_LEAVES_DOMAIN, layouts.tp > domain),
+    ]
+
+
+def structural_status(model: ModelSpec, config: StepConfig, cluster: ClusterSpec, layouts: LayoutArrays) -> IntArray:
+    """Codes of `LayoutStatus` before memory and framework are looked at. Shape (layouts,)."""
+    status = np.zeros(len(layouts), dtype=np.int64)
+    for code, broken in reversed(rules(model, config, cluster, layouts)):
+        status[broken] = int(code)
+    return status
+
+
+def unsupported(
+    config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, layouts: LayoutArrays
+) -> BoolArray:
+    """Layouts that the framework profile, or the accelerator's arithmetic, cannot run. Shape (layouts,)."""
+    arithmetic = ARITHMETIC.get(config.precision)
+    accelerator = cluster.accelerator
+    known = arithmetic in accelerator.kernels.gemm and arithmetic in accelerator.peak_flop_per_s
+    known = known and profile.supports.get(config.precision, True)
+    broken = np.full(len(layouts), not known)
+    for feature, applies in FEATURES.items():
+        if not profile.supports.get(feature, True):
+            broken |= applies(layouts)
+    return broken
