@@ -67,7 +67,7 @@ def search(
     tally = np.bincount(status, minlength=len(LayoutStatus))
 
     def worked_out(index: int) -> StepEstimate:
-        chosen = layout_at(columns, index)
+        chosen = space.row(index)
         return step_estimate(model, config, cluster, profile, chosen, memory_headroom=constraints.memory_headroom)
 
     best = tuple(worked_out(int(index)) for index in ranked[:top])
