@@ -8,7 +8,7 @@ from makespan.campaign.closed_form import (
     expected_goodput,
     young_interval_s,
 )
-from makespan.campaign.simulate import simulate
+from makespan.campaign.run import simulate
 
 __all__ = [
     "CycleMeans",

@@ -85,14 +85,17 @@ def erlang_b(num_servers: ArrayLike, offered: ArrayLike) -> FloatArray:
     """
     servers, load = np.broadcast_arrays(np.asarray(num_servers, np.float64), np.asarray(offered, np.float64))
     servers, load = np.floor(servers).ravel(), load.ravel()
-    # Eight standard deviations above the mean the probability is below 1e-14: it is called 0 and the recursion is spared.
-    ample = servers > load + 8.0 * np.sqrt(load) + 20.0
+    # Seven standard deviations above the mean the probability is below 1e-10: it is called 0 and the recursion spared.
+    ample = servers > load + 7.0 * np.sqrt(load) + 10.0
     blocked = np.where(ample, 0.0, 1.0)
     todo = np.flatnonzero(~ample & np.isfinite(load))
-    value, limit, rate = np.ones(len(todo)), servers[todo], load[todo]
-    for number in range(1, int(limit.max(initial=0.0)) + 1):
-        step = rate * value / (number + rate * value)
-        value = np.where(number <= limit, step, value)
+    todo = todo[np.argsort(servers[todo], kind="stable")]
+    limit, rate, value = servers[todo], load[todo], np.ones(len(todo))
+    first = np.searchsorted(limit, np.arange(1, int(limit.max(initial=0.0)) + 1))
+    for number, start in enumerate(first, start=1):
+        part = value[start:]
+        part *= rate[start:]
+        part /= number + part
     blocked[todo] = value
     return blocked.reshape(np.broadcast_shapes(np.shape(num_servers), np.shape(offered)))
 

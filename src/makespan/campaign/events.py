@@ -49,7 +49,8 @@ class Booked:
     """What a block did; shape (rows,).
 
     elapsed_s : wall time.   kept_s : training that counts; includes time up booked from earlier blocks.
-    The other lines are those of the ledger. `pending_*` and `up_s` as in `Rows`; `up_s` is not in any line yet.
+    columns : of the draws that were read.   The other lines are those of the ledger.
+    `pending_*` and `up_s` as in `Rows`; `up_s` is not in any line yet.
     """
 
     elapsed_s: FloatArray
@@ -60,6 +61,7 @@ class Booked:
     wait_s: FloatArray
     restart_s: FloatArray
     faults: FloatArray
+    columns: IntArray
     finished: BoolArray
     pending_detection_s: FloatArray
     pending_wait_s: FloatArray
@@ -75,7 +77,7 @@ def trained_s(up_s: FloatArray, interval_s: FloatArray, blocking_s: FloatArray) 
 
 
 def run_block(rows: Rows, draws: EventDraws) -> Booked:
-    """Advance every row by a block of faults, or to the end of its room or of its work, whichever comes first.
+    """Advance every row to the end of its draws, of its room or of its work, whichever comes first.
 
     Column i of the arrays is the cycle that ends with fault i: detection and wait (nothing can fail), restart (a fault
     cuts it short), time up. Column 0 goes on from what the last block left pending.
@@ -85,9 +87,8 @@ def run_block(rows: Rows, draws: EventDraws) -> Booked:
     gap = draws.gap / rows.hazard_per_s[:, None]
     cycle = detection + gap if wait is None else detection + gap + wait
     ends = np.cumsum(cycle, axis=1)
-    whole = np.sum(ends <= rows.room_s[:, None], axis=1)
-    block = gap.shape[1]
-    width = min(block, int(whole.max()) + 1)
+    whole = np.minimum(np.sum(ends <= rows.room_s[:, None], axis=1), draws.count)
+    width = min(gap.shape[1], int(whole.max()) + 1)
 
     restart = _recovery(rows.pending_restart_s, draws.recovery[:, :width], rows.restart_s)
     gap, detection, ends = gap[:, :width], detection[:, :width], ends[:, :width]
@@ -100,6 +101,7 @@ def run_block(rows: Rows, draws: EventDraws) -> Booked:
     kept = np.minimum(kept, trained)
 
     finish, need_up, need_left = _finish(rows, up, trained, kept)
+    finish = np.where(finish < draws.count, finish, np.iinfo(np.int64).max)
     stop = np.minimum(whole, finish)
     mask = (np.arange(width)[None, :] < stop[:, None]).astype(np.float64)
     kept_s, trained_sum, up_sum = (np.einsum("ij,ij->i", x, mask) for x in (kept, trained, up))
@@ -112,15 +114,17 @@ def run_block(rows: Rows, draws: EventDraws) -> Booked:
         wait_s=np.zeros_like(rows.room_s) if wait is None else np.einsum("ij,ij->i", wait[:, :width], mask),
         restart_s=np.einsum("ij,ij->i", np.minimum(gap, restart), mask),
         faults=stop.astype(np.float64),
+        columns=np.minimum(stop + 1, draws.count),
         finished=np.zeros(len(stop), dtype=bool),
         pending_detection_s=np.zeros_like(rows.room_s),
         pending_wait_s=np.zeros_like(rows.room_s),
         pending_restart_s=np.zeros_like(rows.room_s),
         up_s=np.zeros_like(rows.room_s),
     )
-    if np.any(stop == block):
-        _end_of_block(booked, np.flatnonzero(stop == block), ends, rows, draws)
-    part = np.flatnonzero(stop < block)
+    used_up = np.flatnonzero(stop == draws.count)
+    if len(used_up):
+        _end_of_draws(booked, used_up, ends, rows, draws)
+    part = np.flatnonzero(stop < draws.count)
     if len(part):
         column = stop[part]
         wait_at = np.zeros(len(part)) if wait is None else wait[part, column]
@@ -190,13 +194,15 @@ def _finish(
     return finish, need_up, need_left
 
 
-def _end_of_block(booked: Booked, at: IntArray, ends: FloatArray, rows: Rows, draws: EventDraws) -> None:
-    """The block is used up: the recovery of its last fault is pending."""
-    booked.elapsed_s[at] = ends[at, -1]
-    booked.pending_detection_s[at] = draws.recovery[at, -1] * rows.detection_s[at]
-    booked.pending_restart_s[at] = draws.recovery[at, -1] * rows.restart_s[at]
+def _end_of_draws(booked: Booked, at: IntArray, ends: FloatArray, rows: Rows, draws: EventDraws) -> None:
+    """The draws are used up: the recovery of the last fault is pending."""
+    last = draws.count[at] - 1
+    factor = draws.recovery[at, last]
+    booked.elapsed_s[at] = ends[at, last]
+    booked.pending_detection_s[at] = factor * rows.detection_s[at]
+    booked.pending_restart_s[at] = factor * rows.restart_s[at]
     if draws.luck.shape[1]:
-        booked.pending_wait_s[at] = _drawn_wait(draws.luck[at, -1], rows.wait_probability[at], rows.wait_s[at])
+        booked.pending_wait_s[at] = _drawn_wait(draws.luck[at, last], rows.wait_probability[at], rows.wait_s[at])
 
 
 def _partial_cycle(
@@ -253,6 +259,7 @@ def run_expected(rows: Rows, shares: FloatArray, cycle_s: FloatArray) -> Booked:
         wait_s=shares[4] * elapsed,
         restart_s=shares[5] * elapsed,
         faults=elapsed / cycle_s,
+        columns=np.zeros(len(elapsed), np.int64),
         finished=to_finish <= rows.room_s,
         pending_detection_s=zero,
         pending_wait_s=zero.copy(),

@@ -27,6 +27,9 @@ RESTART_REFERENCE = 1024.0
 ROUNDING = 1e-9
 """A level fits when it exceeds the accelerators by no more than this part (98 % of 100,000 holds 98,000). [-]"""
 
+NO_WAIT = 1e-9
+"""Odds of a wait below this are called none. [-]"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Levels:
@@ -135,6 +138,7 @@ def build_levels(
     # A repair that never ends is held at a thousand horizons, which is as good as never and keeps the sums finite.
     repair_s = np.minimum(repair, 1e3 * horizon_s)[:, None, None]
     wait_probability = hardware / hazard * erlang_b(spares, hardware * repair_s)
+    wait_probability = np.where(wait_probability < NO_WAIT, 0.0, wait_probability)
     wait_s = repair_s / (spares + 1.0)
     cycle = expected_cycle(
         hazard,

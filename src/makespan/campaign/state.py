@@ -187,8 +187,8 @@ class State:
 
     def train(
         self, rows: IntArray, levels: Levels, room_s: FloatArray, draws: EventDraws | None, kept_s: FloatArray
-    ) -> IntArray:
-        """Advance these rows by a block (in expectation without draws); returns those that finished the stage.
+    ) -> tuple[BoolArray, IntArray]:
+        """Advance these rows (in expectation without draws): which finished the stage, and the columns read.
 
         kept_s : of the log's interval, shape (R,); filled in here.
         """
@@ -227,4 +227,4 @@ class State:
         self.pending_detection_s[rows] = booked.pending_detection_s
         self.pending_wait_s[rows] = booked.pending_wait_s
         self.pending_restart_s[rows] = booked.pending_restart_s
-        return rows[booked.finished]
+        return booked.finished, booked.columns

@@ -8,7 +8,7 @@ import numpy as np
 
 from makespan.campaign.attribution import account
 from makespan.campaign.decisions import make_ready
-from makespan.campaign.draws import EventDraws, event_draws
+from makespan.campaign.draws import BLOCK, EventBlock
 from makespan.campaign.levels import Levels, build_levels
 from makespan.campaign.state import Doing, State
 from makespan.campaign.timeline import Windows, build_windows
@@ -151,39 +151,57 @@ def _run_compute(
     """Run a compute stage to its end or the horizon; returns which replicates finished it."""
     finished = alive & (state.target_flop <= 0)
     active = np.flatnonzero(alive & ~finished)
-    waits = bool(np.any(levels.wait_probability > 0))
-    block = 0
+    number = 0
     while len(active):
-        rows, until = make_ready(state, active, levels, windows, gain, move_s, horizon_s)
-        if not len(rows):
-            break
-        room = until - state.time_s[rows]
-        smooth = _in_expectation(state, rows, levels, room, block)
-        kept_s = np.zeros_like(state.time_s)
-        done: list[IntArray] = []
-        if np.any(smooth):
-            done.append(state.train(rows[smooth], levels, room[smooth], None, kept_s))
-        exact = rows[~smooth]
-        if len(exact):
-            draws = event_draws(streams, stage, block, num_rows=int(exact[-1]) + 1, spread=levels.spread, waits=waits)
-            mine = EventDraws(gap=draws.gap[exact], recovery=draws.recovery[exact], luck=draws.luck[exact])
-            done.append(state.train(exact, levels, room[~smooth], mine, kept_s))
-        # The room was used up to the last digit: put the clock on the date itself, so that the new segment is found.
-        late = rows[np.abs(state.time_s[rows] - until) <= 4.0 * np.spacing(until)]
-        state.time_s[late] = until[np.searchsorted(rows, late)]
-        state.record(Doing.TRAINING, kept_s=kept_s)
-        over = rows[(state.time_s[rows] >= horizon_s)]
-        state.settle(over, levels)
-        ends = np.concatenate(done)
-        finished[ends] = True
-        state.work_flop[ends] = state.target_flop[ends]
-        active = np.setdiff1d(rows, ends, assume_unique=True)
-        active = active[state.time_s[active] < horizon_s]
-        block += 1
+        block = EventBlock.drawn(streams, stage, number, num_rows=int(active[-1]) + 1, spread=levels.spread)
+        cursor = np.zeros(len(alive), np.int64)
+        reading = active
+        while len(reading):
+            rows, until = make_ready(state, reading, levels, windows, gain, move_s, horizon_s)
+            if not len(rows):
+                break
+            ends = _advance(state, rows, until, block, cursor, levels, expected=number >= MOST_BLOCKS)
+            finished[rows[ends]] = True
+            state.work_flop[rows[ends]] = state.target_flop[rows[ends]]
+            state.settle(rows[state.time_s[rows] >= horizon_s], levels)
+            open_rows = rows[~ends]
+            reading = open_rows[(cursor[open_rows] < BLOCK) & (state.time_s[open_rows] < horizon_s)]
+        active = active[~finished[active] & (state.time_s[active] < horizon_s)]
+        number += 1
     return finished
 
 
-def _in_expectation(state: State, rows: IntArray, levels: Levels, room_s: FloatArray, block: int) -> BoolArray:
+def _advance(
+    state: State,
+    rows: IntArray,
+    until_s: FloatArray,
+    block: EventBlock,
+    cursor: IntArray,
+    levels: Levels,
+    *,
+    expected: bool,
+) -> BoolArray:
+    """Train on to the end of the block, of the work or to `until_s`; moves the cursors; says which rows finished."""
+    room = until_s - state.time_s[rows]
+    smooth = _in_expectation(state, rows, levels, room) | expected
+    kept_s = np.zeros_like(state.time_s)
+    ends = np.zeros(len(rows), bool)
+    if np.any(smooth):
+        ends[smooth], _ = state.train(rows[smooth], levels, room[smooth], None, kept_s)
+    exact = rows[~smooth]
+    if len(exact):
+        waits = bool(np.any(levels.wait_probability[exact, state.pool[exact], state.level[exact]] > 0))
+        draws = block.take(exact, cursor[exact], waits=waits)
+        ends[~smooth], columns = state.train(exact, levels, room[~smooth], draws, kept_s)
+        cursor[exact] += columns
+    # The room was used up to the last digit: put the clock on the date itself, so that the new segment is found.
+    close = np.abs(state.time_s[rows] - until_s) <= 4.0 * np.spacing(until_s)
+    state.time_s[rows[close]] = until_s[close]
+    state.record(Doing.TRAINING, kept_s=kept_s)
+    return ends
+
+
+def _in_expectation(state: State, rows: IntArray, levels: Levels, room_s: FloatArray) -> BoolArray:
     """Rows with too many faults ahead to draw them one by one, or with no hope that drawing them would serve."""
     at = (rows, state.pool[rows], state.level[rows])
     useful = levels.useful_flop_per_s[at]
@@ -192,7 +210,7 @@ def _in_expectation(state: State, rows: IntArray, levels: Levels, room_s: FloatA
         ahead = np.minimum(room_s, np.where(useful > 0, need / np.maximum(useful, 1e-300), np.inf))
     faults = ahead / levels.cycle.cycle_s[at]
     hopeless = (levels.cycle.goodput[at] < HOPELESS_GOODPUT) & (faults > HOPELESS_FAULTS)
-    return (faults > MANY_FAULTS) | hopeless | (block >= MOST_BLOCKS)
+    return (faults > MANY_FAULTS) | hopeless
 
 
 def _run_calendar(
