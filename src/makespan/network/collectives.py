@@ -6,13 +6,15 @@ and oversubscription; every accelerator brings its own port, so a group with m m
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from makespan.network.placement import GroupPlacement
 from makespan.specs.hardware import FabricSpec
 
-FloatArray = NDArray[np.float64]
+FloatArray = NDArray[np.floating[Any]]
 FloatLike = float | FloatArray
 
 

@@ -18,13 +18,14 @@ stride: its members are `stride` ranks apart. Accelerators are filled domain by 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from makespan.specs.hardware import FabricSpec
 
-FloatArray = NDArray[np.float64]
+FloatArray = NDArray[np.floating[Any]]
 FloatLike = float | FloatArray
 IntLike = int | NDArray[np.int64]
 

@@ -39,7 +39,7 @@ class LayoutStatus(IntEnum):
     EXPERTS_DO_NOT_DIVIDE = 2
     """ep does not divide the experts, ep * etp does not divide tp * cp * dp, or a dense model has expert parallelism."""
     TOO_MANY_STAGES = 3
-    """pp * vpp exceeds the layers."""
+    """pp * vpp exceeds the layers plus two (embedding and head may each take a place)."""
     VPP_NEEDS_PIPELINE = 4
     """Interleaving without a pipeline, or micro-batches not a multiple of pp under interleaving."""
     TOO_MANY_ACCELERATORS = 5

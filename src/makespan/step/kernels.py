@@ -5,13 +5,15 @@ Isolated kernels first (the accelerator's `KernelSpec`), then what training does
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from makespan.specs.hardware import AcceleratorSpec, FrameworkProfile
 from makespan.workload import Gemm
 
-FloatArray = NDArray[np.float64]
+FloatArray = NDArray[np.floating[Any]]
 FloatLike = float | FloatArray
 
 ARITHMETIC = {"bf16": "bf16", "fp16": "bf16", "fp8": "fp8", "mxfp8": "fp8", "nvfp4": "fp4"}

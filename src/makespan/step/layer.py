@@ -7,6 +7,7 @@ once for each distinct combination and looks it up for every layout.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ from makespan.workload import (
 )
 from makespan.workload.operators import attended_pairs, full_layer_fraction, score_dims
 
-FloatLike = float | NDArray[np.float64]
+FloatLike = float | NDArray[np.floating[Any]]
 
 ACTIVATION_BYTES = 2.0
 """Activations travel and rest in 16 bits."""

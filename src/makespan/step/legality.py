@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
@@ -11,7 +13,10 @@ from makespan.specs.training import StepConfig
 from makespan.step.arrays import BoolArray, IntArray, LayoutArrays
 from makespan.step.kernels import ARITHMETIC
 
-FEATURES = {
+END_SLOTS = 2
+"""The embedding and the head may each take a layer's place, so that 126 layers fill 128 chunks."""
+
+FEATURES: dict[str, Callable[[LayoutArrays], BoolArray]] = {
     "interleaving": lambda rows: rows.vpp > 1,
     "context_parallel": lambda rows: rows.cp > 1,
     "expert_parallel": lambda rows: rows.ep > 1,
@@ -49,7 +54,7 @@ def rules(
     return [
         (LayoutStatus.HEADS_DO_NOT_DIVIDE, heads),
         (LayoutStatus.EXPERTS_DO_NOT_DIVIDE, experts),
-        (LayoutStatus.TOO_MANY_STAGES, layouts.pp * layouts.vpp > model.num_layers),
+        (LayoutStatus.TOO_MANY_STAGES, layouts.pp * layouts.vpp > model.num_layers + END_SLOTS),
         (
             LayoutStatus.VPP_NEEDS_PIPELINE,
             interleaved & ((layouts.pp == 1) | (micro_batches % layouts.pp != 0)),

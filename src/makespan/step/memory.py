@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from makespan.step.arrays import FloatArray, IntArray, LayoutArrays
 from makespan.step.pipeline import StagePlan, micro_batches_in_flight
 from makespan.workload.parameters import parameters_by_part
 
-FloatLike = float | NDArray[np.float64]
+FloatLike = float | NDArray[np.floating[Any]]
 
 KINDS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers", "overhead")
 

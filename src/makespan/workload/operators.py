@@ -7,13 +7,14 @@ context parallelism; tensor parallelism cuts `n` (column) or `k` (row).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from makespan.specs.model import ModelSpec
 
-FloatArray = NDArray[np.float64]
+FloatArray = NDArray[np.floating[Any]]
 FloatLike = float | FloatArray
 IntLike = int | NDArray[np.int64]
 
