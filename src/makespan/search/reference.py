@@ -22,7 +22,7 @@ def layouts(
     choice = candidates(model, config, cluster, constraints)
     for tp in choice.tp:
         for cp in choice.cp:
-            for pp, vpp in pipelines(choice, model.num_layers):
+            for pp, vpp in pipelines(choice, model.num_layers, thorough=constraints.thorough):
                 for ep in choice.ep:
                     for micro_batch in choice.micro_batch:
                         for dp in _dps(tp * cp * pp, cp, ep, micro_batch, config, cluster, constraints):

@@ -25,6 +25,8 @@ IntArray = NDArray[np.int64]
 COLUMNS = ("tp", "cp", "pp", "vpp", "ep", "micro_batch", "recompute", "sharding", "dp")
 
 LARGEST_MICRO_BATCH = 16
+LARGEST_THIN_MICRO_BATCH = 4
+MOST_THIN_CHUNKS = 3
 SHORTEST_SEQUENCE_PER_CP_RANK = 1024
 """Context parallelism below this many tokens a rank is not looked at: its ring is bound by latency."""
 
@@ -87,6 +89,9 @@ def candidates(
 
     tp : powers of two and divisors of the heads, within the scale-up domain.
     cp : powers of two that leave each rank `SHORTEST_SEQUENCE_PER_CP_RANK` tokens.
+    Without `thorough`: powers of two for tp, fewer micro-batch sizes, ZeRO-1 or -3, recompute of nothing or all; and see
+    `pipelines`.
+
     pp : `fewest_parts` of the layers.   vpp : divisors of the longest stage's layers are enough; see `product`.
     ep : divisors of the experts.   micro_batch : powers of two.
     """
@@ -97,6 +102,11 @@ def candidates(
     pp = fewest_parts(model.num_layers, size)
     experts = model.moe.num_experts if model.moe else 1
     micro_batch = powers_of_two(min(config.global_batch, LARGEST_MICRO_BATCH))
+    recompute, sharding = list(Recompute), list(Sharding)
+    if not constraints.thorough:
+        tp &= set(powers_of_two(domain))
+        micro_batch = powers_of_two(min(config.global_batch, LARGEST_THIN_MICRO_BATCH))
+        recompute, sharding = [Recompute.NONE, Recompute.FULL], [Sharding.ZERO1, Sharding.ZERO3]
     return Candidates(
         tp=_fixed(constraints.tp, sorted(tp)),
         cp=_fixed(constraints.cp, cp),
@@ -105,10 +115,10 @@ def candidates(
         ep=_fixed(constraints.ep, divisors(experts)),
         micro_batch=_fixed(constraints.micro_batch, micro_batch),
         recompute=_fixed(
-            None if constraints.recompute is None else int(Recompute[constraints.recompute.upper()]), list(Recompute)
+            None if constraints.recompute is None else int(Recompute[constraints.recompute.upper()]), recompute
         ),
         sharding=_fixed(
-            None if constraints.sharding is None else int(Sharding[constraints.sharding.upper()]), list(Sharding)
+            None if constraints.sharding is None else int(Sharding[constraints.sharding.upper()]), sharding
         ),
     )
 
@@ -117,7 +127,7 @@ def _fixed(value: int | None, otherwise: Sequence[int]) -> tuple[int, ...]:
     return tuple(int(v) for v in otherwise) if value is None else (value,)
 
 
-def pipelines(choice: Candidates, num_layers: int) -> list[tuple[int, int]]:
+def pipelines(choice: Candidates, num_layers: int, *, thorough: bool) -> list[tuple[int, int]]:
     """(pp, vpp) pairs: for each pp, the fewest chunks for each size of the longest chunk; all of them if vpp is fixed."""
     pairs = []
     for pp in choice.pp:
@@ -127,7 +137,11 @@ def pipelines(choice: Candidates, num_layers: int) -> list[tuple[int, int]]:
         elif pp == 1:
             pairs.append((1, 1))
         else:
-            pairs += [(pp, vpp) for vpp in fewest_parts(per_stage, per_stage)]
+            chunks = fewest_parts(per_stage, per_stage)
+        if not thorough and len(chunks) > MOST_THIN_CHUNKS:
+            # No interleaving, the finest, and one between: the step time moves smoothly with vpp.
+            chunks = (chunks[0], chunks[len(chunks) // 2], chunks[-1])
+        pairs += [(pp, vpp) for vpp in chunks]
     return pairs
 
 
@@ -142,7 +156,7 @@ def product(
     more, or dp is fixed.
     """
     choice = candidates(model, config, cluster, constraints)
-    pairs = np.array(pipelines(choice, model.num_layers), dtype=np.int64)
+    pairs = np.array(pipelines(choice, model.num_layers, thorough=constraints.thorough), dtype=np.int64)
     axes = [choice.tp, choice.cp, range(len(pairs)), choice.ep, choice.micro_batch, choice.recompute, choice.sharding]
     grid = np.meshgrid(*(np.asarray(axis, dtype=np.int64) for axis in axes), indexing="ij")
     tp, cp, pair, ep, micro_batch, recompute, sharding = (axis.ravel() for axis in grid)

@@ -70,6 +70,7 @@ class StepEstimate:
 class SearchConstraints:
     """What the search may not change; None leaves a dimension open.
 
+    thorough : the whole space; otherwise a thinner one, for planning, that rarely misses more than a per cent or two.
     min_used_fraction : layouts that leave more accelerators idle than this are not looked at. [-]
     memory_headroom : share of the memory that must stay free. [-]
     """
@@ -83,6 +84,7 @@ class SearchConstraints:
     micro_batch: int | None = None
     recompute: str | None = None
     sharding: str | None = None
+    thorough: bool = True
     min_used_fraction: float = 0.9
     memory_headroom: float = 0.05
 

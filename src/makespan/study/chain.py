@@ -153,7 +153,14 @@ def _pool_results(
         else:
             smallest = min(max(scenario.training.min_accelerators, 1), largest)
             levels = anchor_levels(largest, smallest, accelerators_per_node=per_node)
-        searches = [[book.best(pool, choice.model, config, level) for level in levels] for choice in scenario.models]
+        searches = [
+            [
+                # The layout that is shown comes from the whole space.
+                book.best(pool, choice.model, config, level, thorough=index == central and level == levels[-1])
+                for level in levels
+            ]
+            for index, choice in enumerate(scenario.models)
+        ]
         factor = _step_time_factor(searches[central], name)
         slowdown = np.ones(streams.num_replicates) if factor is None else streams.draw(factor)
         tables.append(rate_table(searches, levels, chosen, slowdown) if levels else None)

@@ -20,7 +20,11 @@ SIGNIFICANT = 3.0
 
 
 def levers(
-    results: Sequence[OptionResult], relevant: Sequence[frozenset[str]], draws: Mapping[str, FloatArray], *, most: int = 10
+    results: Sequence[OptionResult],
+    relevant: Sequence[frozenset[str]],
+    draws: Mapping[str, FloatArray],
+    *,
+    most: int = 10,
 ) -> tuple[Lever, ...]:
     """For every option, the inputs that its release date follows, strongest first.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +35,17 @@ class LayoutBook:
     known: dict[tuple[object, ...], SearchResult] = field(default_factory=dict)
     on_search: Callable[[], None] = lambda: None
 
-    def best(self, pool: RentSpec | BuildSpec, model: ModelSpec, config: StepConfig, num_accelerators: int) -> SearchResult:
-        """The best layout of a model on so many accelerators of a pool."""
-        key = (pool.accelerator.name, pool.node.name, pool.fabric.name, model.name, config, num_accelerators)
+    def best(
+        self,
+        pool: RentSpec | BuildSpec,
+        model: ModelSpec,
+        config: StepConfig,
+        num_accelerators: int,
+        *,
+        thorough: bool = False,
+    ) -> SearchResult:
+        """The best layout of a model on so many accelerators of a pool; from the thin space unless `thorough`."""
+        key = (pool.accelerator.name, pool.fabric.name, model.name, config, num_accelerators, thorough)
         if key not in self.known:
             cluster = ClusterSpec(
                 name=pool.place,
@@ -46,7 +54,8 @@ class LayoutBook:
                 fabric=pool.fabric,
                 num_accelerators=num_accelerators,
             )
-            self.known[key] = search(model, config, cluster, self.profile, self.constraints)
+            constraints = replace(self.constraints, thorough=thorough)
+            self.known[key] = search(model, config, cluster, self.profile, constraints)
             self.on_search()
         return self.known[key]
 
