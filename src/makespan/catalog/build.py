@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Any, Generic, TypeVar
 
@@ -177,29 +176,27 @@ def build_model(r: Reader) -> ModelSpec:
     return ModelSpec(name=r.name, **values)
 
 
-_FRAMEWORK_UNITS = {"host_overhead": "time", "host_overhead_per_expert": "time", "memory_overhead_bytes": "data"}
-_FRAMEWORK_DEFAULTS = {"host_overhead_per_expert_s": 0.0, "memory_overhead_bytes": 6e9}
-
-
 def build_framework(r: Reader) -> FrameworkProfile:
-    """Factors of one generation of training software."""
-    numbers = {
-        f.name: r.number(
-            f.name.removesuffix("_s"),
-            _FRAMEWORK_UNITS.get(f.name.removesuffix("_s"), "factor"),
-            _FRAMEWORK_DEFAULTS.get(f.name, math.nan),
-        )
-        for f in fields(FrameworkProfile)
-        if f.name not in ("name", "supports", "measured_on", "largest_measured")
-    }
+    """Factors of one generation of training software. A field `x_s` stands in the file as `x` with a unit of time."""
+    values: dict[str, Any] = {}
+    for f in fields(FrameworkProfile):
+        required = f.default is MISSING and f.default_factory is MISSING
+        if f.name in ("name", "supports", "measured_on", "largest_measured"):
+            continue
+        key, quantity = f.name, "factor"
+        for suffix, unit in (("_s", "time"), ("_bytes", "data")):
+            if f.name.endswith(suffix):
+                key, quantity = f.name.removesuffix(suffix), unit
+        key = f.name if r.has(f.name) else key
+        if required or r.has(key):
+            values[f.name] = r.number(key, quantity)
+    if r.has("measured_on"):
+        measured = r.node("measured_on")
+        values["measured_on"] = tuple(measured.split() if isinstance(measured, str) else measured)
+    if r.has("largest_measured"):
+        values["largest_measured"] = round(float(r.node("largest_measured")))
     supports = {key: bool(r.node(f"supports.{key}")) for key in r.keys("supports")}
-    return FrameworkProfile(
-        name=r.name,
-        supports=supports,
-        measured_on=tuple(r.text("measured_on", "").split()),
-        largest_measured=round(r.number("largest_measured", "count", 1024.0)),
-        **numbers,
-    )
+    return FrameworkProfile(name=r.name, supports=supports, **values)
 
 
 def build_reliability(r: Reader) -> ReliabilitySpec:
