@@ -1,1 +1,52 @@
-""""""
+"""Plan -> result dict, terminal tables, one self-contained HTML file, run folder; a step or a search as text.
+
+Each name is imported when it is first used, so that a short command does not pay for the long ones.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from makespan.report.data import result
+    from makespan.report.folder import write_run
+    from makespan.report.page import html
+    from makespan.report.schema import result_schema
+    from makespan.report.step_text import search_data, search_table, step_data, step_table, why_nothing_fits
+    from makespan.report.console import terminal
+
+_PLACES = {
+    "html": "page",
+    "result": "data",
+    "result_schema": "schema",
+    "search_data": "step_text",
+    "search_table": "step_text",
+    "step_data": "step_text",
+    "step_table": "step_text",
+    "terminal": "console",
+    "why_nothing_fits": "step_text",
+    "write_run": "folder",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        value = getattr(import_module(f"makespan.report.{_PLACES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'makespan.report' has no attribute '{name}'")
+
+
+__all__ = [
+    "html",
+    "result",
+    "result_schema",
+    "search_data",
+    "search_table",
+    "step_data",
+    "step_table",
+    "terminal",
+    "why_nothing_fits",
+    "write_run",
+]

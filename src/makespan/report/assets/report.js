@@ -1,0 +1,517 @@
+// Charts of a makespan report. Reads the data of result.json from the page; formats follow report/formats.py.
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const options = data.options;
+  const DAY = 86400e3, GWH = 3.6e12;
+  const start = Date.parse(data.scenario.as_of + "T00:00:00Z");
+  const phone = () => window.innerWidth < 760;
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
+
+  // ---- numbers as people read them --------------------------------------------------------------------------------
+  const missing = (x) => x === null || x === undefined || !Number.isFinite(x);
+  function significant(x, digits = 3) {
+    if (x === 0) return "0";
+    let decimals = Math.max(0, digits - 1 - Math.floor(Math.log10(Math.abs(x))));
+    const rounded = Number(x.toFixed(Math.min(decimals, 20)));
+    if (rounded && Math.floor(Math.log10(Math.abs(rounded))) > Math.floor(Math.log10(Math.abs(x)))) decimals = Math.max(0, decimals - 1);
+    return x.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+  }
+  function scaled(x, scales) {
+    for (const [factor, unit] of scales) if (Math.abs(x) / factor >= 0.9995) return [significant(x / factor), unit];
+    const [factor, unit] = scales[scales.length - 1];
+    return [significant(x / factor), unit];
+  }
+  const format = {
+    count: (x) => missing(x) ? "–" : Math.round(x).toLocaleString("en-US"),
+    money: (x) => {
+      if (missing(x)) return "–";
+      if (Math.abs(x) < 0.5) return "$0";
+      const [text, unit] = scaled(Math.abs(x), [[1e9, "B"], [1e6, "M"], [1e3, "k"], [1, ""]]);
+      return (x < 0 ? "−" : "") + "$" + text + unit;
+    },
+    energy: (x) => missing(x) ? "–" : x === 0 ? "0 GWh" : scaled(x, [[GWH, "GWh"], [GWH / 1e3, "MWh"], [GWH / 1e6, "kWh"]]).join(" "),
+    power: (x) => missing(x) ? "–" : x === 0 ? "0 MW" : scaled(x, [[1e6, "MW"], [1e3, "kW"], [1, "W"]]).join(" "),
+    size: (x) => missing(x) ? "–" : scaled(x, [[1e12, "TB"], [1e9, "GB"], [1e6, "MB"], [1e3, "kB"], [1, "B"]]).join(" "),
+    share: (x) => missing(x) ? "–" : x > 0 && x < 0.005 ? "<1 %" : x >= 0.995 && x < 1 ? ">99 %" : (x * 100).toFixed(0) + " %",
+    date: (x) => {
+      if (x === null || x === undefined) return "never";
+      const day = new Date(typeof x === "string" ? Date.parse(x + "T00:00:00Z") : x);
+      return `${day.getUTCDate()} ${MONTHS[day.getUTCMonth()]} ${day.getUTCFullYear()}`;
+    },
+    days: (x) => {
+      if (missing(x)) return "–";
+      const number = Math.round(Math.abs(x) / 86400);
+      return number === 0 ? "under a day" : number.toLocaleString("en-US") + (number === 1 ? " day" : " days");
+    },
+    duration: (x) => {
+      if (missing(x)) return "–";
+      const size = Math.abs(x), sign = x < 0 ? "−" : "", year = 31557600;
+      if (size === 0) return "0 s";
+      if (size >= 9.95 * 86400 && size < 2 * year) return sign + Math.round(size / 86400).toLocaleString("en-US") + " days";
+      for (const [least, unit, by] of [[2 * year, "years", year], [172800, "days", 86400], [3600, "h", 3600], [60, "min", 60], [1, "s", 1], [1e-3, "ms", 1e-3]])
+        if (size >= 0.9995 * least) return sign + significant(size / by) + " " + unit;
+      return sign + significant(size * 1e6) + " µs";
+    },
+  };
+  const iso = (text) => text === null ? null : Date.parse(text + "T00:00:00Z");
+  const escape = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+  const word = (table, name) => (data.labels[table] || {})[name] || name.replace(/_/g, " ").replace(/\./g, ": ");
+  const axisDate = (x) => {
+    const day = new Date(x);
+    return `${MONTHS[day.getUTCMonth()]} ${day.getUTCFullYear()}`;
+  };
+
+  // ---- common parts ------------------------------------------------------------------------------------------------
+  const charts = new Map();
+  const FONT = getComputedStyle(document.body).fontFamily;
+  const colour = (index) => css(`--c${index % 8}`);
+  const dash = (index) => index < 8 ? "solid" : "dashed";
+  const stackColour = (index) => css(`--s${index % 11}`);
+  const text = (size = 12) => ({ color: css("--soft"), fontSize: size, fontFamily: FONT });
+  const axisLine = () => ({ lineStyle: { color: css("--axis") } });
+  const splitLine = () => ({ lineStyle: { color: css("--line") } });
+  const tooltip = (more) => ({
+    confine: true, backgroundColor: css("--card"), borderColor: css("--line"),
+    textStyle: { color: css("--ink"), fontSize: 12.5 }, ...more,
+  });
+  const dot = (c) => `<span style="display:inline-block;width:9px;height:9px;border-radius:3px;background:${c};margin-right:5px"></span>`;
+  const dateAxis = (extra) => ({
+    type: "time", axisLine: axisLine(), splitLine: { show: false }, splitNumber: phone() ? 3 : 6,
+    axisLabel: { ...text(), hideOverlap: true, formatter: axisDate }, axisPointer: { label: { formatter: (p) => format.date(p.value) } },
+    minInterval: 28 * DAY, ...extra,
+  });
+  const valueAxis = (write, extra) => ({
+    type: "value", axisLine: { show: false }, splitLine: splitLine(), splitNumber: 4, axisLabel: { ...text(), formatter: write, hideOverlap: true }, ...extra,
+  });
+  // Names of rows: beside the plot, or above each bar on a phone.
+  const rowAxis = (names) => ({
+    type: "category", data: names, inverse: true, axisTick: { show: false }, axisLine: { show: false },
+    axisLabel: phone()
+      ? { ...text(11.5), inside: true, margin: 0, align: "left", verticalAlign: "bottom", padding: [0, 0, 11, 0], color: css("--ink"), width: window.innerWidth - 70, overflow: "truncate" }
+      : { ...text(12.5), color: css("--ink"), width: 200, overflow: "break", lineHeight: 15 },
+    z: 10,
+  });
+  const rowGrid = (extra) => ({ left: phone() ? 6 : 214, right: 26, top: 10, bottom: 30, ...extra });
+  const barHeight = (api, share) => api.size([0, 1])[1] * share;
+  const lower = () => phone() ? 6 : 0;  // bars sit below their name on a phone
+
+  function draw(id, option) {
+    const element = document.getElementById(id);
+    if (!element) return;
+    let chart = charts.get(id);
+    if (!chart) {
+      chart = echarts.init(element, null, { renderer: "svg" });
+      charts.set(id, chart);
+    }
+    chart.setOption({ animation: false, textStyle: { fontFamily: FONT }, aria: { enabled: false }, ...option }, { notMerge: true });
+  }
+
+  // ---- dates -------------------------------------------------------------------------------------------------------
+  const quantile = (option, p) => {
+    const found = option.release_quantiles.find((q) => Math.abs(q.probability - p) < 1e-9);
+    return found ? iso(found.date) : null;
+  };
+  const deadline = iso(data.scenario.deadline);
+  const deadlineMark = () => deadline === null ? undefined : {
+    silent: true, symbol: "none", lineStyle: { color: css("--ink"), type: "dashed", width: 1.2 }, label: { show: false }, data: [{ xAxis: deadline }],
+  };
+  const observedReleases = () => options.flatMap((option, row) => option.observed
+    .filter((seen) => seen.date && seen.what.endsWith("release")).map((seen) => ({ row, at: iso(seen.date), seen })));
+
+  function dateRange() {
+    const known = [deadline, start, ...observedReleases().map((seen) => seen.at)];
+    for (const option of options) known.push(...option.release_quantiles.map((q) => iso(q.date)));
+    const finite = known.filter((x) => x !== null);
+    const low = Math.min(...finite), high = Math.max(...finite);
+    return [low, high + Math.max((high - low) * 0.06, 20 * DAY)];
+  }
+
+  function releaseChart() {
+    const [low, high] = dateRange();
+    const seen = observedReleases();
+    draw("chart-release", {
+      grid: rowGrid({ bottom: 44 }),
+      xAxis: dateAxis({ min: low, max: high, splitLine: { show: true, lineStyle: { color: css("--line") } } }),
+      yAxis: rowAxis(options.map((option) => option.name)),
+      tooltip: tooltip({
+        trigger: "item",
+        formatter: (p) => {
+          if (p.seriesName === "observed") return `<b>${escape(options[p.value[1]].name)}</b><br>happened: ${format.date(p.value[0])}`;
+          const band = options[p.dataIndex].completion.release;
+          return `<b>${escape(options[p.dataIndex].name)}</b><br>median ${format.date(band.p50)}<br>P10 ${format.date(band.p10)}, P90 ${format.date(band.p90)}<br>finishes at all: ${format.share(band.probability_complete)}`;
+        },
+      }),
+      series: [
+        {
+          type: "custom", name: "release", clip: true, markLine: deadlineMark(),
+          data: options.map((_, row) => [start, row]), encode: { x: -1, y: 1 },
+          renderItem: (params, api) => {
+            const row = params.dataIndex, band = options[row].completion.release, c = colour(row);
+            const x = (t) => api.coord([t === null ? high : t, row])[0];
+            const y = api.coord([low, row])[1] + lower(), h = Math.min(barHeight(api, 0.34), 18);
+            if (band.p10 === null) {
+              const q05 = quantile(options[row], 0.05);
+              return { type: "text", x: api.coord([low, row])[0] + 6, y, style: { text: q05 === null ? "never" : "after the end in more than nine futures of ten", fill: css("--soft"), fontSize: 12, verticalAlign: "middle" } };
+            }
+            const p10 = x(iso(band.p10)), p90 = x(iso(band.p90)), p50 = band.p50 === null ? null : x(iso(band.p50));
+            const never = band.p90 === null;
+            const fill = never ? new echarts.graphic.LinearGradient(0, 0, 1, 0, [{ offset: 0, color: c }, { offset: 1, color: css("--card") }]) : c;
+            const children = [
+              { type: "line", shape: { x1: x(quantile(options[row], 0.05)), x2: x(quantile(options[row], 0.95)), y1: y, y2: y }, style: { stroke: c, lineWidth: 2, opacity: never ? 0.3 : 1 } },
+              { type: "rect", shape: { x: p10, y: y - h / 2, width: Math.max(p90 - p10, 2), height: h, r: 3 }, style: { fill } },
+            ];
+            if (p50 !== null) children.push({ type: "rect", shape: { x: p50 - 1.5, y: y - h / 2 - 1, width: 3, height: h + 2 }, style: { fill: css("--card") } });
+            return { type: "group", children };
+          },
+        },
+        {
+          type: "scatter", name: "observed", symbol: "diamond", symbolSize: 13, symbolOffset: [0, lower()], data: seen.map((s) => [s.at, s.row]),
+          itemStyle: { color: css("--ink"), borderColor: css("--card"), borderWidth: 2 }, z: 20,
+          label: { show: true, position: "bottom", distance: 5, formatter: (p) => "happened " + format.date(p.value[0]), color: css("--ink"), fontSize: 11 },
+        },
+      ],
+    });
+  }
+
+  const oddsAt = (option, t) => option.release_quantiles.filter((q) => q.date !== null && iso(q.date) <= t).length / 100;
+
+  function oddsChart() {
+    const [low, high] = dateRange();
+    const series = options.map((option, index) => {
+      const points = option.release_quantiles.filter((q) => q.date !== null).map((q) => [iso(q.date), q.probability]);
+      if (points.length) {
+        const done = option.completion.release.probability_complete, last = points[points.length - 1][0];
+        points.unshift([low, 0], [points[0][0], 0]);
+        points.push([last, Math.max(done, points[points.length - 1][1])], [high, Math.max(done, points[points.length - 1][1])]);
+      }
+      return {
+        type: "line", name: option.name, data: points, showSymbol: false, symbol: "circle", lineStyle: { color: colour(index), width: 2.4, type: dash(index) },
+        itemStyle: { color: colour(index) }, markLine: index === 0 ? deadlineMark() : undefined,
+      };
+    });
+    draw("chart-odds", {
+      grid: { left: 46, right: 26, top: 12, bottom: 30 },
+      xAxis: dateAxis({ min: low, max: high }),
+      yAxis: valueAxis((x) => format.share(x), { min: 0, max: 1, interval: 0.25 }),
+      tooltip: tooltip({
+        trigger: "axis", axisPointer: { type: "line", snap: false, lineStyle: { color: css("--axis") } },
+        formatter: (points) => `Released by ${format.date(points[0].axisValue)}<br>` + options.map((option, i) =>
+          `${dot(colour(i))}${escape(option.name)}: <b>${format.share(oddsAt(option, points[0].axisValue))}</b>`).join("<br>"),
+      }),
+      series,
+    });
+  }
+
+  // ---- over time ---------------------------------------------------------------------------------------------------
+  const times = data.times_s.map((s) => start + s * 1e3);
+  let zoomEnd = null;
+
+  function bandChart(id, field, write, axisWrite, more = {}) {
+    const end = zoomEnd || times[times.length - 1];
+    const bands = more.bands === false ? [] : options.map((option, index) => ({
+      type: "custom", silent: true, clip: true, z: 1, data: [[times[0], 0]], encode: { x: 0, y: 1 }, tooltip: { show: false },
+      renderItem: (_, api) => {
+        const curve = option.curves[field], points = [];
+        times.forEach((t, i) => { if (curve.p90[i] !== null) points.push(api.coord([t, curve.p90[i]])); });
+        for (let i = times.length - 1; i >= 0; i--) if (curve.p10[i] !== null) points.push(api.coord([times[i], curve.p10[i]]));
+        return { type: "polygon", shape: { points }, style: { fill: colour(index), opacity: 0.13 }, silent: true };
+      },
+    }));
+    const lines = options.map((option, index) => ({
+      type: "line", name: option.name, showSymbol: false, symbol: "circle", z: 3, data: times.map((t, i) => [t, option.curves[field].p50[i]]),
+      lineStyle: { color: colour(index), width: 2.2, type: dash(index) }, itemStyle: { color: colour(index) },
+    }));
+    const top = Math.max(0, ...options.flatMap((option) => option.curves[field].p90.filter((v, i) => v !== null && times[i] <= end)));
+    draw(id, {
+      grid: { left: phone() ? 46 : 58, right: 18, top: 12, bottom: 30 },
+      xAxis: dateAxis({ min: times[0], max: end, splitNumber: phone() ? 3 : 4 }),
+      yAxis: valueAxis(axisWrite, { min: 0, max: more.max || (top > 0 ? undefined : 1), interval: more.max === 1 ? 0.25 : undefined }),
+      tooltip: tooltip({
+        trigger: "axis", axisPointer: { type: "line", lineStyle: { color: css("--axis") } },
+        formatter: (points) => {
+          const at = points[0].dataIndex;
+          const rows = options.map((option, index) => {
+            const curve = option.curves[field];
+            return `${dot(colour(index))}${escape(option.name)}: <b>${write(curve.p50[at])}</b> ${more.bands === false ? "" : `(${write(curve.p10[at])} – ${write(curve.p90[at])})`}`;
+          });
+          return `${format.date(times[at])}<br>${rows.join("<br>")}`;
+        },
+      }),
+      series: [...bands, ...lines, ...(more.series || [])],
+    });
+  }
+
+  function limitLines() {
+    const shown = new Set();
+    return options.flatMap((option, index) => {
+      const limit = option.curves.power_limit_w;
+      const key = JSON.stringify(limit && limit.p50);
+      if (!limit || shown.has(key)) return [];
+      shown.add(key);
+      return [{ type: "line", silent: true, showSymbol: false, z: 2, step: "end", data: times.map((t, i) => [t, limit.p50[i]]), lineStyle: { color: colour(index), width: 1.3, type: "dotted" }, tooltip: { show: false } }];
+    });
+  }
+
+  function timeCharts() {
+    const thousands = (x) => x >= 1000 ? significant(x / 1000, 1) + "k" : String(x);
+    bandChart("chart-powered", "powered", format.count, thousands);
+    bandChart("chart-used", "used", format.count, thousands, { bands: false });
+    bandChart("chart-power", "power_w", format.power, (x) => (x / 1e6).toLocaleString("en-US") + (phone() ? "" : " MW"), { series: limitLines() });
+    bandChart("chart-progress", "progress", format.share, format.share, { max: 1 });
+  }
+
+  function zoomButtons() {
+    const group = document.getElementById("zoom");
+    if (!group) return;
+    const ends = options.map((option) => iso(option.completion.release.p90)).filter((x) => x !== null).sort((a, b) => a - b);
+    const last = times[times.length - 1];
+    const choices = [["The whole plan", null]];
+    if (ends.length && ends[0] + 30 * DAY < 0.8 * (last - start) + start) choices.push(["Until the first option is done", ends[0] + 30 * DAY]);
+    if (last - start > 250 * DAY) choices.push(["First six months", start + 183 * DAY]);
+    if (choices.length === 1) return;
+    for (const [label, end] of choices) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = label;
+      button.setAttribute("aria-pressed", String(end === zoomEnd));
+      button.addEventListener("click", () => {
+        zoomEnd = end;
+        for (const other of group.children) other.setAttribute("aria-pressed", String(other === button));
+        timeCharts();
+      });
+      group.append(button);
+    }
+  }
+
+  // ---- stacks ------------------------------------------------------------------------------------------------------
+  // Rows are options, pieces are named parts; the same name has the same colour in every row.
+  function stackChart(id, rows, table, write, axisWrite, more = {}) {
+    const totals = new Map();
+    for (const row of rows) for (const [name, value] of row.parts) totals.set(name, (totals.get(name) || 0) + (value || 0));
+    const names = (more.order || [...totals.keys()]).filter((name) => totals.get(name) > 0);
+    const element = document.getElementById(id);
+    let legendRows = 1, used = 0;
+    for (const name of names) {
+      const wide = 34 + 6.6 * (phone() ? Math.min(word(table, name).length, 20) : word(table, name).length);
+      if (used + wide > element.clientWidth && used > 0) { legendRows++; used = 0; }
+      used += wide;
+    }
+    const series = names.map((name, index) => ({
+      type: "bar", stack: "all", name: word(table, name), barMaxWidth: 20, barCategoryGap: phone() ? "60%" : "40%",
+      data: rows.map((row) => (row.parts.find(([part]) => part === name) || [0, 0])[1] || 0),
+      itemStyle: { color: (more.colours && more.colours[name]) ? css(more.colours[name]) : stackColour(index), borderColor: css("--card"), borderWidth: 0.6 },
+    }));
+    if (series.length && more.marks) series.push({
+      type: "custom", name: "limit", tooltip: { show: false }, silent: true, z: 5, encode: { x: 0, y: 1 }, data: more.marks.map((value, row) => [value, row]),
+      renderItem: (_, api) => {
+        const [x, y] = api.coord([api.value(0), api.value(1)]), h = Math.min(barHeight(api, 0.8), 30);
+        return { type: "line", shape: { x1: x, x2: x, y1: y - h / 2, y2: y + h / 2 }, style: { stroke: css("--ink"), lineWidth: 2.5 } };
+      },
+    });
+    draw(id, {
+      grid: rowGrid({ top: 16 + 20 * legendRows, left: phone() ? 6 : more.narrow ? 150 : 214 }),
+      legend: { top: 0, left: 0, icon: "roundRect", itemWidth: 11, itemHeight: 11, itemGap: 10, textStyle: { ...text(11.5), color: css("--ink"), width: phone() ? 130 : undefined, overflow: "truncate" }, data: series.filter((s) => s.name !== "limit").map((s) => s.name) },
+      xAxis: valueAxis(axisWrite, { max: more.max, splitNumber: phone() ? 3 : 5, minInterval: more.minInterval }),
+      yAxis: { ...rowAxis(rows.map((row) => row.name)), ...(more.narrow && !phone() ? { axisLabel: { ...text(12), color: css("--ink"), width: 138, overflow: "break", lineHeight: 14 } } : {}) },
+      tooltip: tooltip({
+        trigger: "axis", axisPointer: { type: "shadow" },
+        formatter: (points) => {
+          const real = points.filter((p) => p.seriesName !== "limit");
+          if (!real.length) return "";
+          const total = real.reduce((sum, p) => sum + p.value, 0);
+          const lines = real.filter((p) => p.value > 0).map((p) => `${dot(p.color)}${escape(p.seriesName)}: <b>${write(p.value)}</b>`);
+          return `<b>${escape(real[0].name)}</b>: ${write(total)}<br>${lines.join("<br>")}`;
+        },
+      }),
+      series,
+    });
+  }
+  const parts = (field, key, value) => options.map((option) => ({ name: option.name, parts: option[field].map((row) => [row[key], row[value]]) }));
+
+  const LEDGER = {
+    productive: "--s0", wait_recipe: "--s9", wait_capacity: "--s6", checkpoint: "--s4", detection: "--s7", restart: "--s1",
+    lost_work: "--s3", repair_wait: "--s10", reconfiguration: "--s8", restarted_work: "--s5", calendar_stage: "--s2",
+  };
+  function lossCharts() {
+    const day = (x) => (x / 86400).toLocaleString("en-US", { maximumFractionDigits: 0 });
+    stackChart("chart-ledger", parts("ledger", "line", "mean_s").map((row) => ({ ...row, parts: row.parts.map(([n, v]) => [n, v === null ? null : v / 86400]) })),
+      "ledger", (x) => format.duration(x * 86400), (x) => x.toLocaleString("en-US"), { order: Object.keys(LEDGER), colours: LEDGER });
+    const causes = options.map((option) => ({ name: option.name, parts: option.limited_by.map((row) => [row.cause, row.share]) }));
+    stackChart("chart-limits", causes, "cause", format.share, format.share, { max: 1, colours: { training: "--s0", compute: "--s0", productive: "--s0" } });
+  }
+
+  // ---- the build ---------------------------------------------------------------------------------------------------
+  function ganttCharts() {
+    const sites = new Map();
+    for (const option of options) for (const pool of option.pools) if (pool.milestones.length > 1 && !sites.has(pool.name)) sites.set(pool.name, pool);
+    [...sites.values()].forEach((site, index) => {
+      const rows = site.milestones;
+      const dates = rows.flatMap((row) => [row.start.p50, row.end.p50, row.end.p90]).map(iso).filter((x) => x !== null);
+      const low = Math.min(...dates, start), high = Math.max(...dates, start + 30 * DAY) + 10 * DAY;
+      draw(`chart-gantt-${index}`, {
+        grid: rowGrid({ top: 4 }),
+        xAxis: dateAxis({ min: low, max: high, splitLine: { show: true, lineStyle: { color: css("--line") } } }),
+        yAxis: rowAxis(rows.map((row) => row.name)),
+        tooltip: tooltip({
+          trigger: "item",
+          formatter: (p) => {
+            const row = rows[p.dataIndex];
+            return `<b>${escape(row.name)}</b><br>starts ${format.date(row.start.p50)}<br>ends ${format.date(row.end.p50)} (${format.date(row.end.p10)} – ${format.date(row.end.p90)})<br>decides the date in ${format.share(row.criticality || 0)}`;
+          },
+        }),
+        series: [{
+          type: "custom", clip: true, data: rows.map((row, i) => [iso(row.start.p50) || low, i]), encode: { x: -1, y: 1 },
+          markLine: { silent: true, symbol: "none", label: { show: false }, lineStyle: { color: css("--axis"), type: "solid" }, data: [{ xAxis: start }] },
+          renderItem: (params, api) => {
+            const row = rows[params.dataIndex], x = (t) => api.coord([t === null ? high : t, params.dataIndex])[0];
+            const y = api.coord([low, params.dataIndex])[1] + lower(), h = Math.min(barHeight(api, 0.5), 14);
+            const from = x(iso(row.start.p50)), to = x(iso(row.end.p50)), late = x(iso(row.end.p90));
+            return {
+              type: "group", children: [
+                { type: "line", shape: { x1: from, x2: late, y1: y, y2: y }, style: { stroke: css("--c1"), lineWidth: 2 } },
+                { type: "rect", shape: { x: from, y: y - h / 2, width: Math.max(to - from, 3), height: h, r: 2 }, style: { fill: css("--card") } },
+                { type: "rect", shape: { x: from, y: y - h / 2, width: Math.max(to - from, 3), height: h, r: 2 }, style: { fill: css("--c1"), opacity: 0.28 + 0.72 * (row.criticality || 0) } },
+              ],
+            };
+          },
+        }],
+      });
+    });
+  }
+
+  // ---- machine and money -------------------------------------------------------------------------------------------
+  function machineCharts() {
+    const having = options.filter((option) => option.step);
+    if (!having.length) return;
+    stackChart("chart-step", having.map((option) => ({ name: option.name, parts: Object.entries(option.step.breakdown_s).map(([name, s]) => [name, s === null ? null : s / option.step.time_s]) })),
+      "step", (x) => (100 * x).toFixed(1) + " %", format.share, { narrow: true, max: 1 });
+    stackChart("chart-memory", having.map((option) => ({ name: option.name, parts: Object.entries(option.step.memory_bytes) })), "memory", format.size, (x) => x / 1e9 + " GB",
+      { narrow: true, marks: having.map((option) => option.step.memory_limit_bytes) });
+  }
+
+  function costCharts() {
+    stackChart("chart-cost", parts("cost_lines", "line", "mean_usd"), "cost", format.money, format.money, { narrow: true });
+    const lasts = options.map((option) => option.cash_flow.times_s.length);
+    const most = Math.max(...lasts, 1);
+    const last = (values) => values.length ? values[values.length - 1] : 0;
+    const at = (values, i) => i < values.length ? values[i] : last(values);
+    const months = Array.from({ length: most }, (_, i) => start + (i + 1) * 30.4375 * DAY);
+    draw("chart-cash", {
+      grid: { left: 56, right: 18, top: 12, bottom: 30 },
+      xAxis: dateAxis({ min: start, max: months[most - 1], splitNumber: phone() ? 3 : 4 }),
+      yAxis: valueAxis(format.money, { min: 0 }),
+      tooltip: tooltip({
+        trigger: "axis", axisPointer: { type: "line" },
+        formatter: (points) => format.date(points[0].value[0]) + "<br>" + options.map((option, i) => `${dot(colour(i))}${escape(option.name)}: <b>${format.money(at(option.cash_flow.p50, points[0].dataIndex - 1))}</b>`).join("<br>"),
+      }),
+      series: options.flatMap((option, index) => [
+        { type: "custom", silent: true, clip: true, data: [[start, 0]], encode: { x: 0, y: 1 }, tooltip: { show: false },
+          renderItem: (_, api) => ({ type: "polygon", silent: true, style: { fill: colour(index), opacity: 0.14 }, shape: { points: [
+            api.coord([start, 0]), ...months.map((t, i) => api.coord([t, at(option.cash_flow.p90, i) || 0])),
+            ...months.map((t, i) => api.coord([t, at(option.cash_flow.p10, i) || 0])).reverse()] } }) },
+        { type: "line", name: option.name, showSymbol: false, symbol: "circle", data: [[start, 0], ...months.map((t, i) => [t, at(option.cash_flow.p50, i)])],
+          lineStyle: { color: colour(index), width: 2.2, type: dash(index) }, itemStyle: { color: colour(index) } },
+      ]),
+    });
+  }
+
+  // ---- what the date depends on ------------------------------------------------------------------------------------
+  let leverGroup = 0;
+  const leverEnd = (row, end) => phone() || missing(row[end]) ? end : `${end}: ${plain(row[end])}`;
+  const plain = (x) => x !== 0 && (Math.abs(x) < 1e-3 || Math.abs(x) >= 1e9) ? x.toExponential(2).replace("e+", "e") : significant(x);
+  function leverChart() {
+    const names = [];
+    const select = document.getElementById("lever-option");
+    for (const lever of data.levers) if (!names.includes(lever.option)) names.push(lever.option);
+    const chosen = select ? select.options[leverGroup].textContent : names[0];
+    const index = options.findIndex((option) => option.name === chosen);
+    const rows = data.levers.filter((lever) => lever.option === chosen && lever.release_at_low && lever.release_at_high)
+      .sort((a, b) => (b.swing_s || 0) - (a.swing_s || 0));
+    if (!rows.length) return;
+    const middle = iso(options[index].completion.release.p50);
+    const dates = rows.flatMap((row) => [iso(row.release_at_low), iso(row.release_at_high)]).concat(middle === null ? [] : [middle]);
+    const width = Math.max(...dates) - Math.min(...dates), pad = Math.max(width * (phone() ? 0.3 : 0.22), 4 * DAY);
+    const element = document.getElementById("chart-levers");
+    element.style.height = `${60 + 36 * rows.length}px`;
+    if (charts.has("chart-levers")) charts.get("chart-levers").resize();
+    draw("chart-levers", {
+      grid: rowGrid({ top: 6 }),
+      xAxis: dateAxis({ min: Math.min(...dates) - pad, max: Math.max(...dates) + pad, minInterval: 7 * DAY,
+        axisLabel: { ...text(), hideOverlap: true, formatter: width + 2 * pad < 200 * DAY ? format.date : axisDate } }),
+      yAxis: rowAxis(rows.map((row) => row.label)),
+      tooltip: tooltip({ trigger: "item", formatter: (p) => {
+        const row = rows[p.dataIndex];
+        return `<b>${escape(row.label)}</b><br>low: released ${format.date(row.release_at_low)}<br>high: released ${format.date(row.release_at_high)}<br>difference ${format.days(row.swing_s)}`;
+      } }),
+      series: [{
+        type: "custom", clip: false, data: rows.map((row, i) => [iso(row.release_at_low), i]), encode: { x: -1, y: 1 },
+        markLine: middle === null ? undefined : { silent: true, symbol: "none", label: { show: false }, lineStyle: { color: css("--axis"), type: "solid" }, data: [{ xAxis: middle }] },
+        renderItem: (params, api) => {
+          const row = rows[params.dataIndex], lowAt = iso(row.release_at_low), highAt = iso(row.release_at_high);
+          const y = api.coord([lowAt, params.dataIndex])[1] + lower(), h = Math.min(barHeight(api, 0.5), 16);
+          const x1 = api.coord([Math.min(lowAt, highAt), 0])[0], x2 = api.coord([Math.max(lowAt, highAt), 0])[0];
+          const ends = lowAt <= highAt ? [leverEnd(row, "low"), leverEnd(row, "high")] : [leverEnd(row, "high"), leverEnd(row, "low")];
+          const label = (x, word, align) => ({ type: "text", x, y, style: { text: word, fill: css("--soft"), fontSize: 11.5, align, verticalAlign: "middle" } });
+          return { type: "group", children: [
+            { type: "rect", shape: { x: x1, y: y - h / 2, width: Math.max(x2 - x1, 2), height: h, r: 2 }, style: { fill: colour(index) } },
+            label(x1 - 6, ends[0], "right"), label(x2 + 6, ends[1], "left"),
+          ] };
+        },
+      }],
+    });
+  }
+
+  // ---- the page ----------------------------------------------------------------------------------------------------
+  function drawAll() {
+    for (const part of [releaseChart, oddsChart, timeCharts, lossCharts, ganttCharts, machineCharts, costCharts, leverChart]) part();
+  }
+
+  function searchFacts() {
+    const field = document.getElementById("fact-search"), kind = document.getElementById("fact-kind"), count = document.getElementById("fact-count");
+    const rows = [...document.querySelectorAll("#fact-table tbody tr")].map((row) => [row, row.textContent.toLowerCase()]);
+    const search = () => {
+      const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let shown = 0;
+      for (const [row, content] of rows) {
+        const fits = words.every((w) => content.includes(w)) && (!kind.value || row.dataset.kind === kind.value);
+        row.hidden = !fits;
+        if (fits) shown++;
+      }
+      count.textContent = shown === rows.length ? "" : `${shown} of ${rows.length}`;
+    };
+    field.addEventListener("input", search);
+    kind.addEventListener("change", search);
+  }
+
+  const select = document.getElementById("lever-option");
+  if (select) select.addEventListener("change", () => { leverGroup = select.selectedIndex; leverChart(); });
+  zoomButtons();
+  searchFacts();
+  drawAll();
+
+  let waiting = 0, width = window.innerWidth;
+  window.addEventListener("resize", () => {
+    if (window.innerWidth === width) return;
+    width = window.innerWidth;
+    cancelAnimationFrame(waiting);
+    waiting = requestAnimationFrame(() => { for (const chart of charts.values()) chart.resize(); drawAll(); });
+  });
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  let opened = [];
+  window.addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const details of opened) details.open = true;
+    document.documentElement.classList.add("paper");
+    for (const chart of charts.values()) chart.resize({ width: Math.min(chart.getDom().clientWidth, 660) });
+    drawAll();
+  });
+  window.addEventListener("afterprint", () => {
+    for (const details of opened) details.open = false;
+    document.documentElement.classList.remove("paper");
+    for (const chart of charts.values()) chart.resize({ width: "auto" });
+    drawAll();
+  });
+  window.makespan = { data, format };
+})();

@@ -1,0 +1,185 @@
+"""One self-contained HTML file: the answer first, then everything it stands on. Loads nothing from outside."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import hashlib
+import json
+import shlex
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from makespan.report import formats as f
+from makespan.report import labels, words
+from makespan.specs.plan import Plan
+from makespan.units import HOUR_S
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+COLOURS = 8
+"""Options in a chart that get a colour of their own; further ones start over with a dashed line."""
+
+PARTS = ("first_training", "all_installed", "all_powered", "pretraining", "release")
+
+
+def html(plan: Plan, data: dict[str, Any]) -> str:
+    """The page of a plan.
+
+    Parameters
+    ----------
+    data : what `result(plan)` gave; every number on the page comes from here.
+
+    Notes
+    -----
+    Names and texts from the scenario are escaped, links are followed to http(s) only, and the page's own policy
+    (Content-Security-Policy) runs no script but the two that are hashed in it and loads nothing.
+    """
+    library, charts = asset("echarts.min.js"), asset("report.js")
+    hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in (library, charts))
+    environment = _environment()
+    return environment.get_template("report.html.j2").render(
+        data=data,
+        options=data["options"],
+        scenario=data["scenario"],
+        best=words.fastest(data["options"]),
+        sites=sites(data["options"]),
+        lever_groups=lever_groups(data),
+        ledger_names={name: text for name, (text, _) in labels.LEDGER.items()},
+        curve_rows=curve_rows(data),
+        command=command(plan, data),
+        scenario_text=plan.scenario.text,
+        style=_markup(asset("report.css")),
+        library=_markup(library),
+        charts=_markup(charts),
+        policy=f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'",
+        json=_markup(embed({**data, "facts": [], "rules": [], "labels": _chart_labels()})),
+    )
+
+
+def asset(name: str) -> str:
+    """The text of a file in `assets/`."""
+    return (files("makespan.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def embed(data: Any) -> str:
+    """JSON that cannot end the script element it stands in, nor start a comment.
+
+    >>> embed({"name": "</script><b>&"})
+    '{"name":"\\\\u003c/script\\\\u003e\\\\u003cb\\\\u003e\\\\u0026"}'
+    """
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def safe_url(url: str) -> str:
+    """The address if it is one to follow, nothing otherwise.
+
+    >>> safe_url("https://x.ai/"), safe_url("javascript:alert(1)")
+    ('https://x.ai/', '')
+    """
+    return url if url.lower().startswith(("https://", "http://")) else ""
+
+
+def sites(options: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Pools whose build has more than one milestone, each once, with the options that use it."""
+    found: dict[str, dict[str, Any]] = {}
+    for option in options:
+        for pool in option["pools"]:
+            if len(pool["milestones"]) < 2:
+                continue
+            site = found.setdefault(pool["name"], {**pool, "options": []})
+            site["options"].append(option["name"])
+    return list(found.values())
+
+
+def lever_groups(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Levers by option, in the order of the options, the fastest first."""
+    best = words.fastest(data["options"])
+    names = [option["name"] for option in data["options"]]
+    if best is not None:
+        names.sort(key=lambda name: name != best["name"])
+    groups = []
+    for name in names:
+        rows = [lever for lever in data["levers"] if lever["option"] == name]
+        rows.sort(key=lambda lever: -(lever["swing_s"] or 0.0))
+        if rows:
+            groups.append({"option": name, "index": [o["name"] for o in data["options"]].index(name), "rows": rows})
+    return groups
+
+
+def command(plan: Plan, data: dict[str, Any]) -> str:
+    """The command line that makes this page again."""
+    scenario = data["scenario"]
+    parts = ["makespan", "plan", plan.scenario.path or scenario["file"] or "SCENARIO.yaml"]
+    parts += ["--replicates", str(scenario["num_replicates"]), "--seed", str(scenario["seed"])]
+    if scenario["deadline"] is not None:
+        parts += ["--by", scenario["deadline"]]
+    return shlex.join(parts)
+
+
+def lever_value(lever: dict[str, Any], end: str) -> str:
+    """The low or the high value of a lever, as written where the scenario has it."""
+    return f.plain(lever[end])
+
+
+def milestone(option: dict[str, Any], part: str) -> dict[str, Any]:
+    """The date band of one of `PARTS`."""
+    band: dict[str, Any] = option["completion"][part] if part in option["completion"] else option[part]
+    return band
+
+
+def accelerator_hours(option: dict[str, Any]) -> dict[str, Any]:
+    """Held accelerator time in hours, a band."""
+    return {key: None if value is None else value / HOUR_S for key, value in option["accelerator_s"].items()}
+
+
+def curve_rows(data: dict[str, Any], most: int = 24) -> list[tuple[int, str]]:
+    """Some of the times of the curves, for a table: index and ISO date."""
+    times = data["times_s"]
+    as_of = dt.date.fromisoformat(data["scenario"]["as_of"])
+    stride = max(len(times) // most, 1)
+    return [(index, (as_of + dt.timedelta(seconds=times[index])).isoformat()) for index in range(0, len(times), stride)]
+
+
+def _chart_labels() -> dict[str, Any]:
+    return {
+        "ledger": {name: text for name, (text, _) in labels.LEDGER.items()},
+        "cause": labels.CAUSES,
+        "cost": labels.COSTS,
+        "step": labels.STEP_PARTS,
+        "memory": labels.MEMORY,
+    }
+
+
+def _sha256(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+
+
+def _markup(text: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("makespan.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    names = ("date", "date_range", "money", "energy", "power", "duration", "days", "share", "odds", "percent", "count")
+    environment.filters.update({name: getattr(f, name) for name in (*names, "size", "plain", "mass", "write", "span")})
+    environment.filters.update(safe_url=safe_url, readable=labels.readable)
+    environment.globals.update(
+        labels=labels, words=words, parts=PARTS, milestone=milestone, observed_value=words.observed_text,
+        lever_value=lever_value, word=labels.label, accelerator_hours=accelerator_hours, colours=COLOURS,
+    )  # fmt: skip
+    return environment
