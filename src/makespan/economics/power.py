@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def it_energy_j(node: NodeSpec, use: PoolUse) -> FloatArray:
     """IT energy of the accelerators the run holds: mean draw while they compute, idle draw while they wait. [J]
 
-    Network and storage of the nodes are included, cooling and conversion losses are not (multiply by the PUE).
+    Network and storage of the nodes are included, cooling and conversion losses are not (multiply by the PUE). Hot
+    spares and accelerators that the layout leaves over count as computing, which is a per cent or two too much.
     """
     working = use.accelerator_s - use.waiting_accelerator_s
     mean_w, idle_w = node.mean_training_per_accelerator_w, node.idle_per_accelerator_w

@@ -1,1 +1,33 @@
-""""""
+"""Published runs against predictions: how far to trust a step time."""
+
+from __future__ import annotations
+
+from makespan.validation.engine import compare_row, family_of, fold_of, split_of, validate
+from makespan.validation.page import as_data, page, summary_table
+from makespan.validation.result import (
+    INFEASIBLE,
+    NOT_EXPRESSIBLE,
+    OK,
+    IdentityResult,
+    RowResult,
+    Summary,
+    ValidationResult,
+)
+
+__all__ = [
+    "INFEASIBLE",
+    "NOT_EXPRESSIBLE",
+    "OK",
+    "IdentityResult",
+    "RowResult",
+    "Summary",
+    "ValidationResult",
+    "as_data",
+    "compare_row",
+    "family_of",
+    "fold_of",
+    "page",
+    "split_of",
+    "summary_table",
+    "validate",
+]

@@ -1,0 +1,100 @@
+"""The machine of a row: accelerator, node and fabric of the catalog, with the network the row itself states."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from makespan import catalog
+from makespan.specs.hardware import AcceleratorSpec, ClusterSpec, FabricSpec
+from makespan.validation.cells import NotExpressible, count, needed_count
+from makespan.validation.files import Row, mapping
+
+GIGABIT_BYTES = 1e9 / 8
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:Gb/s|Gbps|Gbit/s|Gb/Sec)")
+_PORTS = re.compile(r"(\d+)\s*x\b")
+_MEMORY = re.compile(r"(\d+)\s*GB HBM\w*\s+([\d.]+)\s*TB/s(?:\s+(\d+)\s*W)?")
+
+
+def scale_out_bytes_per_s(text: str, accelerators_per_node: int) -> float | None:
+    """Network rate of one accelerator, one direction, from free text; None where the text gives none. [B/s]
+
+    The fastest part counts: others are for storage or management. "per GPU" is one accelerator's, all else a node's.
+
+    Examples
+    --------
+    >>> scale_out_bytes_per_s("NVLink3 node; 8x200 Gb/s HDR InfiniBand per node", 8) / GIGABIT_BYTES
+    200.0
+    >>> scale_out_bytes_per_s("inter: Storage: 1x BlueField 2 DPU 100Gb/s, Compute: 8x ConnectX-7 IB NDR 400Gb/s", 8) / 125e6
+    400.0
+    """
+    rates = []
+    for part in re.split(r"[,;|+]", text):
+        rate = _RATE.search(part)
+        if rate is None:
+            continue
+        ports = _PORTS.search(part[: rate.start()])
+        gigabits = float(rate[1]) * (int(ports[1]) if ports else 1)
+        rates.append(gigabits if "per GPU" in part else gigabits / accelerators_per_node)
+    fastest = max(rates, default=0.0)
+    return fastest * GIGABIT_BYTES if 1.0 <= fastest <= 1e5 else None
+
+
+def _variant(accelerator: AcceleratorSpec, text: str) -> tuple[AcceleratorSpec, str, list[str]]:
+    """The accelerator with the memory that the row's text states for it, its label, and what that means."""
+    found = _MEMORY.search(text)
+    if found is None:
+        return accelerator, accelerator.name, []
+    watts = found[3]
+    label = f"{accelerator.name} {watts} W" if watts else f"{accelerator.name} variant"
+    changed = dataclasses.replace(
+        accelerator,
+        hbm_bytes=float(found[1]) * 1e9,
+        hbm_bytes_per_s=float(found[2]) * 1e12,
+        tdp_w=float(watts) if watts else accelerator.tdp_w,
+    )
+    note = f"part with {found[1]} GB at {found[2]} TB/s" + (
+        f" and {watts} W: its lower clocks are not modelled" if watts else ""
+    )
+    return changed, label, [note]
+
+
+def _with_rate(fabric: FabricSpec, accelerator: AcceleratorSpec, scale_out: float) -> FabricSpec:
+    inner, *outer = fabric.tiers
+    tiers = [dataclasses.replace(inner, bytes_per_s=accelerator.scale_up_bytes_per_s)]
+    tiers += [dataclasses.replace(tier, bytes_per_s=scale_out) for tier in outer]
+    return dataclasses.replace(fabric, tiers=tuple(tiers))
+
+
+def cluster_of(row: Row) -> tuple[ClusterSpec, str, list[str]]:
+    """The cluster, the accelerator's label, and what was assumed.
+
+    Raises
+    ------
+    NotExpressible : no such accelerator in the catalog, or its number is not stated.
+    """
+    name = row.get("gpu", "")
+    num_accelerators = needed_count(row, "n_gpus")
+    if not name:
+        raise NotExpressible("gpu is not stated")
+    place = mapping()["clusters"].get(name)
+    if place is None or name not in catalog.names("accelerator"):
+        raise NotExpressible(f"accelerator '{name[:60]}' is not in the catalog")
+    text = row.get("interconnect", "")
+    accelerator, label, notes = _variant(catalog.accelerator(name).spec, text)
+    node = catalog.node(place["node"]).spec
+    fabric = catalog.fabric(place["fabric"]).spec
+    per_node = count(row, "gpus_per_node") or node.accelerators_per_node
+    stated = scale_out_bytes_per_s(text, per_node)
+    if stated is not None:
+        fabric = _with_rate(fabric, accelerator, stated)
+    elif num_accelerators > per_node:
+        notes.append(f"network between nodes not stated: {fabric.name}")
+    cluster = ClusterSpec(
+        name=f"{num_accelerators}x{name}",
+        accelerator=accelerator,
+        node=node,
+        fabric=fabric,
+        num_accelerators=num_accelerators,
+    )
+    return cluster, label, notes
