@@ -84,7 +84,7 @@ def test_cases_reach_feasible_layouts_and_more_than_one_reason():
     for model, config, machine, constraints in CASES.values():
         found = search(model, config, machine, PROFILE, constraints)
         reasons |= {status for status, count in found.infeasible.items() if count}
-    assert {LayoutStatus.OUT_OF_MEMORY, LayoutStatus.VPP_NEEDS_PIPELINE} <= reasons
+    assert {LayoutStatus.OUT_OF_MEMORY, LayoutStatus.VPP_NEEDS_PIPELINE, LayoutStatus.NOT_SUPPORTED} <= reasons
 
 
 def test_when_nothing_fits_the_nearest_layout_says_what_it_lacks():
@@ -95,7 +95,14 @@ def test_when_nothing_fits_the_nearest_layout_says_what_it_lacks():
     assert found.best is None
     assert found.num_feasible == 0
     layout, missing = found.nearest
-    again = step_estimate(SMALL, StepConfig(global_batch=8, seq_len=4096, precision="bf16"), machine, PROFILE, layout)
+    again = step_estimate(
+        SMALL,
+        StepConfig(global_batch=8, seq_len=4096, precision="bf16"),
+        machine,
+        PROFILE,
+        layout,
+        memory_headroom=SearchConstraints().memory_headroom,
+    )
     assert missing == pytest.approx(again.memory.total_bytes - again.memory.limit_bytes, rel=1e-9)
     assert missing > 0
 
@@ -132,8 +139,16 @@ def test_leanest_dp_needs_no_more_micro_batches():
     import numpy as np
 
     one = np.array([1])
-    widest, leanest = dp_choices(one * 8, one, one, one, 100, 8 * 64)
+    widest, leanest = dp_choices(one * 8, one, one, one, 100, 8 * 64, one)
     assert (widest[0], leanest[0]) == (64, 50)  # 100 over 64 replicas is two rounds, and so it is over 50
+
+
+def test_interleaved_pipelines_get_micro_batches_in_multiples_of_pp():
+    import numpy as np
+
+    one = np.array([1])
+    widest, leanest = dp_choices(one * 704, one, one, one, 4096, 100_000, one * 8)
+    assert widest[0] == leanest[0] == 128  # 142 replicas would need 29 rounds; 128 need 32, a multiple of 8
 
 
 def test_fewest_parts_keeps_every_size_of_the_longest_part():

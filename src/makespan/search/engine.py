@@ -32,6 +32,7 @@ def search(
     constraints: SearchConstraints,
     *,
     top: int = 5,
+    front: bool = True,
 ) -> SearchResult:
     """The fastest layouts of a model on a cluster, and why the others are out.
 
@@ -39,6 +40,7 @@ def search(
     ----------
     constraints : dimensions that must stay, headroom, idle accelerators.
     top : layouts worked out in full, fastest first.
+    front : whether the Pareto front is worked out; it takes longer than the search of a thin space.
 
     Returns
     -------
@@ -71,15 +73,15 @@ def search(
         return step_estimate(model, config, cluster, profile, chosen, memory_headroom=constraints.memory_headroom)
 
     best = tuple(worked_out(int(index)) for index in ranked[:top])
-    front = _front(ranked, time_s, memory_bytes, used)
+    on_front = _front(ranked, time_s, memory_bytes, used) if front else ranked[:0]
     return SearchResult(
         best=best[0] if best else None,
         top=best,
-        pareto=tuple(worked_out(int(index)) for index in front),
+        pareto=tuple(worked_out(int(index)) for index in on_front),
         num_layouts=count,
         num_feasible=len(fits),
         infeasible={s: int(tally[s]) for s in LayoutStatus if s is not LayoutStatus.OK},
-        nearest=None if best else _nearest(space, memory_bytes, status, cluster, constraints),
+        nearest=None if best else _nearest(model, config, profile, space, memory_bytes, status, cluster, constraints),
     )
 
 
@@ -95,6 +97,9 @@ def _front(ranked: IntArray, time_s: FloatArray, memory_bytes: FloatArray, used:
 
 
 def _nearest(
+    model: ModelSpec,
+    config: StepConfig,
+    profile: FrameworkProfile,
     space: LayoutArrays,
     memory_bytes: FloatArray,
     status: IntArray,
@@ -105,5 +110,8 @@ def _nearest(
     if len(over) == 0:
         return None
     index = int(over[np.argmin(memory_bytes[over])])
-    limit = cluster.accelerator.hbm_bytes * (1 - constraints.memory_headroom)
-    return space.row(index), float(memory_bytes[index] - limit)
+    layout = space.row(index)
+    limit = step_estimate(
+        model, config, cluster, profile, layout, memory_headroom=constraints.memory_headroom
+    ).memory.limit_bytes
+    return layout, float(memory_bytes[index] - limit)

@@ -138,10 +138,10 @@ def pipelines(choice: Candidates, num_layers: int, *, thorough: bool) -> list[tu
             pairs.append((1, 1))
         else:
             chunks = fewest_parts(per_stage, per_stage)
-        if not thorough and len(chunks) > MOST_THIN_CHUNKS:
-            # No interleaving, the finest, and one between: the step time moves smoothly with vpp.
-            chunks = (chunks[0], chunks[len(chunks) // 2], chunks[-1])
-        pairs += [(pp, vpp) for vpp in chunks]
+            if not thorough and len(chunks) > MOST_THIN_CHUNKS:
+                # No interleaving, the finest, and one between: the step time moves smoothly with vpp.
+                chunks = (chunks[0], chunks[len(chunks) // 2], chunks[-1])
+            pairs += [(pp, vpp) for vpp in chunks]
     return pairs
 
 
@@ -151,7 +151,8 @@ def product(
     """Every layout of the space, a column a dimension (`COLUMNS`), each of shape (layouts,).
 
     dp follows: `widest` uses as many accelerators as whole replicas allow (a multiple of what ep needs); `leanest` is
-    the smallest dp that needs no more micro-batches, so it runs as fast and leaves accelerators over as spares. Layouts
+    the smallest dp that needs no more micro-batches, so it runs as fast and leaves accelerators over as spares. An
+    interleaved pipeline wants its micro-batches in multiples of pp: there dp is the largest that gives them so. Layouts
     that would leave more than 1 - `min_used_fraction` of the cluster idle are dropped, unless the batch has no work for
     more, or dp is fixed.
     """
@@ -161,7 +162,9 @@ def product(
     grid = np.meshgrid(*(np.asarray(axis, dtype=np.int64) for axis in axes), indexing="ij")
     tp, cp, pair, ep, micro_batch, recompute, sharding = (axis.ravel() for axis in grid)
     pp, vpp = pairs[pair, 0], pairs[pair, 1]
-    widest, leanest = dp_choices(tp * cp * pp, cp, ep, micro_batch, config.global_batch, cluster.num_accelerators)
+    widest, leanest = dp_choices(
+        tp * cp * pp, cp, ep, micro_batch, config.global_batch, cluster.num_accelerators, np.where(vpp > 1, pp, 1)
+    )
     if constraints.dp is not None:
         widest = leanest = np.full_like(tp, constraints.dp)
     columns = dict(zip(COLUMNS, (tp, cp, pp, vpp, ep, micro_batch, recompute, sharding, widest), strict=True))
@@ -176,16 +179,27 @@ def product(
 
 
 def dp_choices(
-    per_replica: IntArray, cp: IntArray, ep: IntArray, micro_batch: IntArray, global_batch: int, size: int
+    per_replica: IntArray,
+    cp: IntArray,
+    ep: IntArray,
+    micro_batch: IntArray,
+    global_batch: int,
+    size: int,
+    multiple: IntArray,
 ) -> tuple[IntArray, IntArray]:
-    """The widest and the leanest dp (see `product`); 0 where not one replica fits. Arrays of one shape."""
+    """The widest and the leanest dp (see `product`); 0 where not one replica fits. Arrays of one shape.
+
+    multiple : micro-batches of a replica must be a multiple of this (pp under interleaving, else 1).
+    """
     unit = ep // np.gcd(ep, cp)
     batches = _ceil(global_batch, micro_batch)
     # A replica beyond the batch would have nothing to do.
-    widest = np.minimum(size // per_replica, np.maximum(batches // unit, 1) * unit) // unit * unit
-    rounds = _ceil(batches, np.maximum(widest, 1))
+    most = np.minimum(size // per_replica, np.maximum(batches // unit, 1) * unit) // unit * unit
+    fewest = _ceil(batches, np.maximum(most, 1))
+    rounds = _ceil(fewest, multiple) * multiple
     leanest = _ceil(_ceil(batches, rounds), unit) * unit
-    return widest, np.where(widest > 0, np.minimum(leanest, widest), 0)
+    widest = np.where(rounds == fewest, most, leanest)
+    return np.where(most > 0, np.minimum(widest, most), 0), np.where(most > 0, np.minimum(leanest, most), 0)
 
 
 def _ceil(a: IntArray | int, b: IntArray) -> IntArray:

@@ -55,7 +55,9 @@ class LayoutBook:
                 num_accelerators=num_accelerators,
             )
             constraints = replace(self.constraints, thorough=thorough)
-            self.known[key] = search(model, config, cluster, self.profile, constraints)
+            self.known[key] = search(
+                model, config, cluster, self.profile, constraints, top=5 if thorough else 1, front=thorough
+            )
             self.on_search()
         return self.known[key]
 
