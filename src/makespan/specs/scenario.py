@@ -39,6 +39,7 @@ class Scenario:
     horizon_s : replicates that are not done by then never finish. [s]
     facts : every value from the catalog or the file that carries a source or an assumption.
     observed : what then happened, for the whole scenario (options hold their own).
+    overrides : (dotted path, value as text) that were laid over `text`, in order.
     """
 
     name: str
@@ -63,3 +64,4 @@ class Scenario:
     rules: tuple[RuleUsed, ...]
     path: str = ""
     text: str = ""
+    overrides: tuple[tuple[str, str], ...] = ()
