@@ -11,7 +11,15 @@ from makespan.validation.result import RowResult, Summary, ValidationResult
 if TYPE_CHECKING:
     from rich.table import Table
 
-HEADINGS = ("profile", "accelerator", "rows", "median |error|", "P90 |error|", "median error", "80 % interval holds")
+HEADINGS = (
+    "profile",
+    "accelerator",
+    "rows",
+    "median abs. error",
+    "P90 abs. error",
+    "median error",
+    "80 % interval holds",
+)
 WORST_SHOWN = 15
 
 
