@@ -55,6 +55,7 @@ class Accounts:
     accelerator_s: FloatArray
     productive_accelerator_s: FloatArray
     pool_accelerator_s: Mapping[str, FloatArray]
+    pool_until_s: Mapping[str, FloatArray]
     progress_times_s: FloatArray
     progress: FloatArray
     used: FloatArray
@@ -90,10 +91,10 @@ def account(
     pool_at, level_at = pool[rows, pieces.interval], level[rows, pieces.interval]
 
     length = np.diff(end, axis=1, prepend=0.0)
-    kept = np.stack(log.kept_s, axis=1)
+    kept = np.diff(_never_lost(np.stack(log.kept_s, axis=1)), axis=1, prepend=0.0)
     density = np.divide(kept, length, out=np.zeros_like(kept), where=length > 0)
     productive = density[rows, pieces.interval] * pieces.length_s
-    total = productive.sum(axis=1)
+    total = _sum(productive)
     scale = np.divide(ledger["productive"], total, out=np.zeros_like(total), where=total > 0)
     productive = productive * scale[:, None]
 
@@ -103,22 +104,47 @@ def account(
     held = np.where(holds, windows.held[rows, pieces.segment, pool_at] * used_share, 0.0) * pieces.length_s
     pool_accelerator_s = dict.fromkeys(pools, np.zeros(len(end)))
     for number, name in enumerate(pools):
-        pool_accelerator_s[name] = pool_accelerator_s[name] + np.where(pool_at == number, held, 0.0).sum(axis=1)
+        pool_accelerator_s[name] = pool_accelerator_s[name] + _sum(np.where(pool_at == number, held, 0.0))
 
     times = _grid(state.time_s, horizon_s, alive)
     progress, used = _curves(
-        times, end, np.stack(log.work, axis=1), _computing(log.doing, log.share_used, pool, level, levels)
+        times, end, _never_lost(np.stack(log.work, axis=1)), _computing(log.doing, log.share_used, pool, level, levels)
     )
     return Accounts(
         delay_s=_delays(state, ledger, pieces, doing_at, pool_at, level_at, productive, levels, windows),
-        accelerator_s=held.sum(axis=1),
-        productive_accelerator_s=(productive * size).sum(axis=1),
+        accelerator_s=_sum(held),
+        productive_accelerator_s=_sum(productive * size),
         pool_accelerator_s=pool_accelerator_s,
+        pool_until_s=_pool_until(pools, end, length, pool, state.first_training_s),
         progress_times_s=times,
         progress=progress,
         used=used,
         checkpoint_interval_s=_interval_used(doing, pool, level, length, levels),
     )
+
+
+def _sum(values: FloatArray) -> FloatArray:
+    """Sum of each row from left to right, so that columns of zeros, which other replicates cause, change no digit."""
+    total: FloatArray = np.cumsum(values, axis=1)[:, -1]
+    return total
+
+
+def _never_lost(done: FloatArray) -> FloatArray:
+    """What was done by each date and not lost later; shape (R, K) in and out."""
+    result: FloatArray = np.minimum.accumulate(done[:, ::-1], axis=1)[:, ::-1]
+    return result
+
+
+def _pool_until(
+    pools: Sequence[str], end_s: FloatArray, length_s: FloatArray, pool: IntArray, first_training_s: FloatArray
+) -> dict[str, FloatArray]:
+    """When the run leaves each pool; 0 where it never was on it."""
+    running = (length_s > 0) & (end_s > first_training_s[:, None])
+    result: dict[str, FloatArray] = {}
+    for number, name in enumerate(pools):
+        last = np.max(np.where(running & (pool == number), end_s, 0.0), axis=1)
+        result[name] = np.maximum(result.get(name, 0.0), last)
+    return result
 
 
 def _pieces(end_s: FloatArray, window_start_s: FloatArray) -> _Pieces:

@@ -104,7 +104,7 @@ def make_ready(
         next_s = np.minimum(windows.next_change_s[todo, segment], horizon_s)
         changed = (choice.pool != state.pool[todo]) | (choice.level != state.level[todo])
         if np.any(changed):
-            state.settle(todo[changed], levels)
+            state.settle(todo[changed])
             state.pool[todo], state.level[todo] = choice.pool, choice.level
 
         waits = choice.level < 0

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 BLOCK = 128
+LANES = 32
+"""Arrays are cut to multiples of this many columns: a sum in vector registers then rounds the same way at any width."""
+
+
+def whole_lanes(width: int) -> int:
+    """The next multiple of `LANES`."""
+    return -(-width // LANES) * LANES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,7 +78,7 @@ class EventBlock:
         luck = self.luck if waits and self.luck is not None else np.empty((self.num_rows, 0))
         if not np.any(cursor):
             return EventDraws(gap=self.gap[rows], recovery=self.recovery[rows], luck=luck[rows], count=count)
-        columns = cursor[:, None] + np.arange(int(count.max()))[None, :]
+        columns = cursor[:, None] + np.arange(whole_lanes(int(count.max())))[None, :]
         columns = np.minimum(columns, BLOCK - 1)
         at = rows[:, None]
         return EventDraws(

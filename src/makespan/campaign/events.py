@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from makespan.campaign.draws import whole_lanes
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -88,7 +90,7 @@ def run_block(rows: Rows, draws: EventDraws) -> Booked:
     cycle = detection + gap if wait is None else detection + gap + wait
     ends = np.cumsum(cycle, axis=1)
     whole = np.minimum(np.sum(ends <= rows.room_s[:, None], axis=1), draws.count)
-    width = min(gap.shape[1], int(whole.max()) + 1)
+    width = min(gap.shape[1], whole_lanes(int(whole.max()) + 1))
 
     restart = _recovery(rows.pending_restart_s, draws.recovery[:, :width], rows.restart_s)
     gap, detection, ends = gap[:, :width], detection[:, :width], ends[:, :width]

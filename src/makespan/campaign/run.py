@@ -130,6 +130,7 @@ def simulate(
         accelerator_s=accounts.accelerator_s,
         productive_accelerator_s=accounts.productive_accelerator_s,
         pool_accelerator_s=accounts.pool_accelerator_s,
+        pool_until_s=accounts.pool_until_s,
         progress_times_s=accounts.progress_times_s,
         progress=accounts.progress,
         used=accounts.used,
@@ -163,7 +164,7 @@ def _run_compute(
             ends = _advance(state, rows, until, block, cursor, levels, expected=number >= MOST_BLOCKS)
             finished[rows[ends]] = True
             state.work_flop[rows[ends]] = state.target_flop[rows[ends]]
-            state.settle(rows[state.time_s[rows] >= horizon_s], levels)
+            state.settle(rows[state.time_s[rows] >= horizon_s])
             open_rows = rows[~ends]
             reading = open_rows[(cursor[open_rows] < BLOCK) & (state.time_s[open_rows] < horizon_s)]
         active = active[~finished[active] & (state.time_s[active] < horizon_s)]
@@ -184,20 +185,19 @@ def _advance(
     """Train on to the end of the block, of the work or to `until_s`; moves the cursors; says which rows finished."""
     room = until_s - state.time_s[rows]
     smooth = _in_expectation(state, rows, levels, room) | expected
-    kept_s = np.zeros_like(state.time_s)
     ends = np.zeros(len(rows), bool)
     if np.any(smooth):
-        ends[smooth], _ = state.train(rows[smooth], levels, room[smooth], None, kept_s)
+        ends[smooth], _ = state.train(rows[smooth], levels, room[smooth], None)
     exact = rows[~smooth]
     if len(exact):
         waits = bool(np.any(levels.wait_probability[exact, state.pool[exact], state.level[exact]] > 0))
         draws = block.take(exact, cursor[exact], waits=waits)
-        ends[~smooth], columns = state.train(exact, levels, room[~smooth], draws, kept_s)
+        ends[~smooth], columns = state.train(exact, levels, room[~smooth], draws)
         cursor[exact] += columns
     # The room was used up to the last digit: put the clock on the date itself, so that the new segment is found.
     close = np.abs(state.time_s[rows] - until_s) <= 4.0 * np.spacing(until_s)
     state.time_s[rows[close]] = until_s[close]
-    state.record(Doing.TRAINING, kept_s=kept_s)
+    state.record(Doing.TRAINING)
     return ends
 
 

@@ -51,7 +51,8 @@ class Log:
     """What each replicate did, in intervals: lists over intervals of arrays of shape (R,).
 
     Interval k ends at `end_s[k]` and starts where the one before ended; rows that had no part in it have length 0.
-    work : share of the compute budget done at its end.   kept_s : training in it that counts.
+    kept_s, work : seconds of training, and share of the compute budget, done by its end: what counts for ever and what a
+    planned stop would add. The second part may be lost again.
     """
 
     end_s: list[FloatArray] = field(default_factory=list)
@@ -68,7 +69,7 @@ class State:
     """All replicates; arrays of shape (R,).
 
     level : -1 while it does not compute.   first_pool : on which it started.
-    work_flop : kept in this stage; `open_flop` what a planned stop would add; `target_flop` the stage's budget, `later_flop`
+    work_flop : kept in this stage; `open_flop`, `open_s` what a planned stop would add, and its training; `target_flop` the stage's budget, `later_flop`
     that of the compute stages after it, `before_flop` done in those before it, `total_flop` of all.
     up_s and pending_* as in `events.Rows`.   calendar_s : of calendar stages after the start.
     """
@@ -80,6 +81,7 @@ class State:
     first_training_s: FloatArray
     first_pool: IntArray
     work_flop: FloatArray
+    open_s: FloatArray
     open_flop: FloatArray
     target_flop: FloatArray
     before_flop: FloatArray
@@ -107,6 +109,7 @@ class State:
             first_training_s=np.full(num_replicates, np.inf),
             first_pool=np.zeros(num_replicates, np.int64),
             work_flop=zeros(),
+            open_s=zeros(),
             open_flop=zeros(),
             target_flop=zeros(),
             before_flop=zeros(),
@@ -122,14 +125,14 @@ class State:
             log=Log(),
         )
 
-    def record(self, doing: Doing, *, kept_s: FloatArray | None = None, share_used: float = 1.0) -> None:
+    def record(self, doing: Doing, *, share_used: float = 1.0) -> None:
         """Close an interval of the log at the present times."""
         total = np.maximum(self.total_flop, 1e-300)
         self.log.end_s.append(self.time_s.copy())
         self.log.doing.append(int(doing))
         self.log.pool.append(self.pool.copy())
         self.log.level.append(self.level.copy())
-        self.log.kept_s.append(np.zeros_like(self.time_s) if kept_s is None else kept_s)
+        self.log.kept_s.append(self.ledger["kept"] + self.open_s)
         self.log.work.append((self.before_flop + self.work_flop + self.open_flop) / total)
         self.log.share_used.append(share_used)
 
@@ -138,20 +141,12 @@ class State:
         self.ledger[line][rows] += until_s - self.time_s[rows]
         self.time_s[rows] = until_s
 
-    def settle(self, rows: IntArray, levels: Levels) -> None:
-        """A planned stop: the time up since the last restart is kept, a recovery under way is dropped.
-
-        The training goes into the last interval of the log, which is the block it happened in.
-        """
-        pool, level = self.pool[rows], np.maximum(self.level[rows], 0)
-        up = np.where(self.level[rows] >= 0, self.up_s[rows], 0.0)
-        trained = trained_s(up, levels.interval_s[rows, pool, level], levels.blocking_s[rows])
-        self.ledger["kept"][rows] += trained
-        self.ledger["checkpoint"][rows] += up - trained
+    def settle(self, rows: IntArray) -> None:
+        """A planned stop: the training since the last restart is kept, a recovery under way is dropped."""
+        self.ledger["kept"][rows] += self.open_s[rows]
+        self.ledger["checkpoint"][rows] += self.up_s[rows] - self.open_s[rows]
         self.work_flop[rows] += self.open_flop[rows]
-        if self.log.kept_s:
-            self.log.kept_s[-1][rows] += trained
-        for name in ("open_flop", "up_s", "pending_detection_s", "pending_wait_s", "pending_restart_s"):
+        for name in ("open_s", "open_flop", "up_s", "pending_detection_s", "pending_wait_s", "pending_restart_s"):
             getattr(self, name)[rows] = 0.0
 
     def remaining_flop(self, rows: IntArray) -> FloatArray:
@@ -186,12 +181,9 @@ class State:
         )
 
     def train(
-        self, rows: IntArray, levels: Levels, room_s: FloatArray, draws: EventDraws | None, kept_s: FloatArray
+        self, rows: IntArray, levels: Levels, room_s: FloatArray, draws: EventDraws | None
     ) -> tuple[BoolArray, IntArray]:
-        """Advance these rows (in expectation without draws): which finished the stage, and the columns read.
-
-        kept_s : of the log's interval, shape (R,); filled in here.
-        """
+        """Advance these rows (in expectation without draws): which finished the stage, and the columns read."""
         wanted = self.event_rows(rows, levels, room_s)
         at = (rows, self.pool[rows], self.level[rows])
         if draws is None:
@@ -209,7 +201,6 @@ class State:
         else:
             booked = run_block(wanted, draws)
         self.time_s[rows] += booked.elapsed_s
-        kept_s[rows] += booked.kept_s
         self.work_flop[rows] += booked.kept_s * levels.speed_flop_per_s[at]
         self.faults[rows] += booked.faults
         for line, seconds in (
@@ -223,6 +214,7 @@ class State:
             self.ledger[line][rows] += seconds
         self.up_s[rows] = booked.up_s
         trained = trained_s(booked.up_s, levels.interval_s[at], levels.blocking_s[rows])
+        self.open_s[rows] = trained
         self.open_flop[rows] = trained * levels.speed_flop_per_s[at]
         self.pending_detection_s[rows] = booked.pending_detection_s
         self.pending_wait_s[rows] = booked.pending_wait_s
