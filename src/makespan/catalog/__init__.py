@@ -43,6 +43,8 @@ __all__ = [
     "reliability",
     "sources",
     "suggest",
+    "usual_fabric",
+    "usual_node",
 ]
 
 
@@ -101,6 +103,16 @@ def offer(name: str, as_of: dt.date | None = None) -> Entry[OfferSpec]:
 def reliability(name: str, as_of: dt.date | None = None) -> Entry[ReliabilitySpec]:
     """Failures, recovery and checkpoints. Raises `UnknownName`, `NotYetKnown`."""
     return _entry("reliability", name, as_of)
+
+
+def usual_node(accelerator: str) -> str:
+    """Name of the server an accelerator is usually sold in. Raises `UnknownName`."""
+    return str(files.raw_entry("accelerator", accelerator)["usual_node"])
+
+
+def usual_fabric(accelerator: str) -> str:
+    """Name of the fabric such servers usually stand on. Raises `UnknownName`."""
+    return str(files.raw_entry("accelerator", accelerator)["usual_fabric"])
 
 
 def sources() -> Mapping[str, Source]:
