@@ -14,6 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from makespan.catalog import plain
 from makespan.catalog.errors import CatalogError, UnknownName
 from makespan.provenance import Source
 
@@ -41,16 +42,23 @@ def data() -> Traversable:
 
 def parse_yaml(text: str, where: str) -> dict[str, Any]:
     """A YAML 1.2 mapping. Raises `CatalogError` for anything else, duplicate keys included."""
+    try:
+        content = plain.read(text)
+    except (plain.NotPlain, ValueError):
+        content = _parse_all_of_yaml(text, where)
+    if not isinstance(content, dict):
+        raise CatalogError(f"catalog/data/{where}: expected a mapping at the top")
+    return content
+
+
+def _parse_all_of_yaml(text: str, where: str) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
-        content = YAML(typ="safe", pure=True).load(text)
+        return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         raise CatalogError(f"catalog/data/{where}: {error}") from error
-    if not isinstance(content, dict):
-        raise CatalogError(f"catalog/data/{where}: expected a mapping at the top")
-    return content
 
 
 @cache
