@@ -165,7 +165,7 @@ def test_the_outcome_changes_no_input(case, tmp_path):
 def test_a_source_of_the_next_day_is_refused(case, tmp_path):
     text = (EXAMPLES / case).read_text()
     as_of = day(raw(case)["as_of"])
-    key = "musk-2024-07-09" if case.startswith("memphis") else "meta-2024-03-12"
+    key = "musk-2024-07-09" if case.startswith("memphis") else "meta-2024-06-12"
     head, mark, tail = text.partition(f"  {key}: {{")
     printed = str(raw(case)["sources"][key]["date"])
     other = tmp_path / case
