@@ -192,7 +192,7 @@ def test_executed_flop_is_model_flop_plus_recompute_plus_flash_backward(model, l
     products = model_flop_per_sequence(replace(model, num_heads=0, num_kv_heads=0), 4096, training=False) * 256
     attention = 2.0 * model.num_layers * model.num_heads * 128 * 4096**2 * 256
     assert products < forward
-    recompute = {Recompute.NONE: 0.0, Recompute.SELECTIVE: attention, Recompute.FULL: forward - head}
+    recompute = {Recompute.NONE: 0.0, Recompute.SELECTIVE: 0.0, Recompute.FULL: forward - head}
 
     expected = estimate.model_flop + attention / 2 + recompute[layout.recompute]
     assert estimate.executed_flop == pytest.approx(expected, rel=1e-9)
@@ -343,9 +343,10 @@ def test_multi_token_prediction_takes_longer():
 def test_interval_widens_away_from_the_evidence():
     elsewhere = replace(CLUSTER, accelerator=replace(CHIP, name="other"))
 
-    assert interval_sigma(CLUSTER, PROFILE, 512) == 0.08
-    assert interval_sigma(CLUSTER, PROFILE, 2048) == pytest.approx(0.08 + 2 * 0.01)
-    assert interval_sigma(elsewhere, PROFILE, 512) == pytest.approx(math.hypot(0.08, 0.10))
+    assert interval_sigma(DENSE, CLUSTER, PROFILE, 512) == 0.08
+    assert interval_sigma(DENSE, CLUSTER, PROFILE, 2048) == pytest.approx(0.08 + 2 * 0.01)
+    assert interval_sigma(DENSE, elsewhere, PROFILE, 512) == pytest.approx(math.hypot(0.08, 0.10))
+    assert interval_sigma(MIXED, CLUSTER, replace(PROFILE, residual_sigma_moe=0.2), 512) == 0.2
 
 
 def test_large_runs_wait_for_stragglers():

@@ -91,6 +91,19 @@ def test_saved_activations_of_a_llama_layer():
     assert unsharded[0] == expected / 4 + 0.75 * 2 * 4 * 4096
 
 
+def test_low_precision_and_selective_recompute_save_the_operands():
+    """Operands of a layer: two norm outputs of h and the activation's output of 14336, of 2, 1 and 0 bytes."""
+    operands = 2 * 4096 + 14336
+    plain, selective = LayoutArrays.build(), LayoutArrays.build(recompute=int(Recompute.SELECTIVE))
+    bf16, fp8, dropped = (
+        float(saved_bytes_per_token(LLAMA_8B, rows, moe_layer=False, precision=precision)[0])
+        for rows, precision in ((plain, "bf16"), (plain, "fp8"), (selective, "bf16"))
+    )
+
+    assert bf16 - fp8 == operands
+    assert bf16 - dropped == 2 * operands
+
+
 def test_full_recompute_keeps_the_input_of_each_layer():
     rows = LayoutArrays.build(recompute=int(Recompute.FULL))
 

@@ -165,7 +165,8 @@ class FrameworkProfile:
     tp_exposed, cp_exposed, ep_exposed, pp_exposed, dp_exposed, fsdp_exposed :
         share of that communication that is not hidden behind compute. [-]
     jitter_per_doubling : step slowdown per doubling of accelerators above 1,024 (waiting for the slowest). [-]
-    residual_sigma : spread of log(measured / predicted) on runs not used for fitting. [-]
+    residual_sigma : spread of log(measured / predicted) over the measured runs of this software, dense models. [-]
+    residual_sigma_moe : the same for mixtures of experts; 0 where it is taken for that of dense models. [-]
     memory_overhead_bytes : context, communicators, workspaces and fragmentation on every accelerator. [B]
     measured_on : names of the accelerators the residuals cover; elsewhere the interval is wider.
     largest_measured : accelerators of the largest of those runs; beyond it the interval widens. [-]
@@ -189,6 +190,7 @@ class FrameworkProfile:
     residual_sigma: float
     supports: Mapping[str, bool] = field(default_factory=dict)
     host_overhead_per_expert_s: float = 0.0
+    residual_sigma_moe: float = 0.0
     memory_overhead_bytes: float = 6e9
     measured_on: tuple[str, ...] = ()
     largest_measured: int = 1024

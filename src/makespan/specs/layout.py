@@ -11,7 +11,8 @@ class Recompute(IntEnum):
 
     NONE = 0
     SELECTIVE = 1
-    """Attention core only (nothing is saved under flash attention, which always recomputes it)."""
+    """Everything but the outputs of matrix products and attention: norms, activations, casts. Flash attention always
+    recomputes its scores and needs no policy."""
     FULL = 2
 
 

@@ -28,9 +28,11 @@ SIGMA_PER_DOUBLING = 0.01
 """Added linearly per doubling of size beyond the largest run of the profile: the growth that profiles show per doubling."""
 
 
-def interval_sigma(cluster: ClusterSpec, profile: FrameworkProfile, num_accelerators: int) -> float:
-    """Spread of log(true / predicted) for this accelerator, software and size. [-]"""
+def interval_sigma(model: ModelSpec, cluster: ClusterSpec, profile: FrameworkProfile, num_accelerators: int) -> float:
+    """Spread of log(true / predicted) for this kind of model, accelerator, software and size. [-]"""
     sigma = profile.residual_sigma
+    if model.moe is not None:
+        sigma = max(sigma, profile.residual_sigma_moe)
     if cluster.accelerator.name not in profile.measured_on:
         sigma = math.hypot(sigma, SIGMA_OTHER_ACCELERATOR)
     beyond = math.log2(max(num_accelerators / max(profile.largest_measured, 1), 1.0))
@@ -71,7 +73,7 @@ def _package(
         }
         return {name: value for name, value in picked.items() if value > 0.0}
 
-    sigma = interval_sigma(cluster, profile, used)
+    sigma = interval_sigma(model, cluster, profile, used)
     causal = model_flop_per_sequence(model, config.seq_len) * config.global_batch
     square = model_flop_per_sequence(model, config.seq_len, causal=False) * config.global_batch
     executed = float(arrays.detail["executed_flop"][row]) if "executed_flop" in arrays.detail else math.nan

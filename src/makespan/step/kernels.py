@@ -22,8 +22,9 @@ ARITHMETIC = {"bf16": "bf16", "fp16": "bf16", "fp8": "fp8", "mxfp8": "fp8", "nvf
 INPUT_BYTES = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5625}
 """Bytes of an element as the product reads it; four bits plus one 8-bit scale for 16 elements under NVFP4."""
 
-CAST_PASSES = {"bf16": 0.0, "fp16": 0.0, "fp8": 1.0, "mxfp8": 1.0, "nvfp4": 1.6}
-"""Casts in units of `CAST_BYTES`: NVFP4 transforms its inputs and keeps two levels of scales."""
+CAST_PASSES = {"bf16": 0.0, "fp16": 0.0, "fp8": 1.0, "mxfp8": 2.0, "nvfp4": 1.6}
+"""Casts in units of `CAST_BYTES`. MXFP8 scales blocks along rows and along columns, so the two copies are two casts from
+16 bits, and the scales are re-ordered; NVFP4 transforms its inputs and keeps two levels of scales."""
 
 CAST_BYTES = 4.0
 """To quantise an element: read 2 bytes, write 1 byte for the product and 1 for the transposed one of the backward."""

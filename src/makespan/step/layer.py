@@ -80,7 +80,10 @@ class Pass:
 
 
 def _gemms(
-    gemms: tuple[Gemm, ...], config: StepConfig, accelerator: AcceleratorSpec, profile: FrameworkProfile
+    gemms: tuple[Gemm, ...],
+    config: StepConfig,
+    accelerator: AcceleratorSpec,
+    profile: FrameworkProfile,
 ) -> tuple[Pass, Pass, FloatLike, FloatLike]:
     """Products and their casts; forward FLOP; forward FLOP over their own peaks. Seconds in training."""
     arithmetic = kernels.ARITHMETIC[config.precision]
@@ -144,16 +147,25 @@ def _elementwise_bytes(model: ModelSpec, keys: LayoutArrays, tokens: FloatArray,
     return np.asarray(tokens * per_token)
 
 
+UNFUSED_PASSES = 20.0
+"""Passes over the inner width when bias, clamp, sigmoid and products run as kernels of their own: 4 for adding the bias to
+gate and up, about 16 for seven kernels that read one or two operands and write one. Counted, not measured."""
+
+
 def _permute_bytes(model: ModelSpec, keys: LayoutArrays, tokens: FloatArray) -> FloatArray:
     """Forward traffic of permute, unpermute and expert activations of a layer. [B]
 
     Each routed copy of a token is read and written three times over its hidden vector, and its activation is read
-    (gate and up) and written.
+    (gate and up) and written. Experts with biases get no fused activation: see `UNFUSED_PASSES`
+    (sinks mark the same family where a source leaves the biases out).
     """
     assert model.moe is not None
     routed = tokens / keys.tp * model.moe.top_k
     passes = 3.0 if model.gated else 2.0
-    return np.asarray(routed * ACTIVATION_BYTES * (6.0 * model.hidden + passes * model.moe.expert_ffn))
+    biases = 0.0
+    if model.mlp_bias or model.attention_sinks:
+        biases = UNFUSED_PASSES * model.moe.expert_ffn + 2.0 * model.hidden
+    return np.asarray(routed * ACTIVATION_BYTES * (6.0 * model.hidden + passes * model.moe.expert_ffn + biases))
 
 
 PERMUTE_BACKWARD_RATIO = 2.2
@@ -269,8 +281,8 @@ def layer_times(
     full = keys.recompute == int(Recompute.FULL)
     selective = keys.recompute == int(Recompute.SELECTIVE)
     forward_s = products.forward + casts.forward + grouped.forward + expert_casts.forward + streamed + moved
-    again = full * (forward_s + attention.forward) + selective * attention.forward
-    again_flop = full * (flop + expert_flop + score_flop) + selective * score_flop
+    again = full * (forward_s + attention.forward) + selective * (streamed + casts.forward + expert_casts.forward)
+    again_flop = full * (flop + expert_flop + score_flop)
 
     peak = accelerator.peak_flop_per_s["bf16"]
     experts_local = model.moe.num_experts / keys.ep if moe_layer and model.moe is not None else 0.0
@@ -291,7 +303,7 @@ def layer_times(
         },
         {"tp": profile.tp_exposed, "cp": profile.cp_exposed, "ep": profile.ep_exposed},
         host_s=profile.host_overhead_s + profile.host_overhead_per_expert_s * experts_local,
-        ideal_s=(3.0 + full) * (ideal + expert_ideal) + (3.0 + full + selective) * score_flop / peak,
+        ideal_s=(3.0 + full) * (ideal + expert_ideal) + (3.0 + full) * score_flop / peak,
         executed_flop=3.0 * (flop + expert_flop) + (1.0 + CAUSAL_KERNEL_BACKWARD) * score_flop + again_flop,
         shape=tokens.shape,
     )

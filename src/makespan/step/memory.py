@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,10 @@ FloatLike = float | NDArray[np.floating[Any]]
 KINDS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers", "overhead")
 
 SAVED_BYTES = 2.0
-"""Saved activations are kept in 16 bits, also under 8-bit products (a conservative choice)."""
+"""Activations are saved in 16 bits, except the inputs of low-precision products (`OPERAND_BYTES`)."""
+
+OPERAND_BYTES = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "mxfp8": 1.0, "nvfp4": 0.5625}
+"""An input of a matrix product is saved as the product read it: quantised, one copy."""
 
 LOGIT_BYTES = 10.0
 """One logit: 16-bit logits, 32-bit copy, 32-bit gradient of the loss, one of them reused."""
@@ -80,34 +83,41 @@ def stage_state(model: ModelSpec, layouts: LayoutArrays, plan: StagePlan) -> Sta
     )
 
 
-def saved_bytes_per_token(model: ModelSpec, layouts: LayoutArrays, *, moe_layer: bool) -> FloatArray:
+def saved_bytes_per_token(
+    model: ModelSpec, layouts: LayoutArrays, *, moe_layer: bool, precision: str = "bf16"
+) -> FloatArray:
     """Activations that one layer keeps for its backward, per token of a rank's micro-batch. [B]
 
     Notes
     -----
-    Counted by operator under flash attention: inputs of both norms and of both blocks (4 hidden, sharded under sequence
-    parallelism), queries, keys, values and the attention output (sharded by heads), the feed-forward's outputs before
-    and after the activation. With full recomputation only the layer's input stays.
+    Counted by operator under flash attention. Outputs (16 bits): the two residual streams that the norms read (sharded
+    under sequence parallelism), queries, keys, values and the attention output (sharded by heads), and what the
+    activation reads. Operands (in the precision of the products): what the norms and the activation write. Selective
+    recomputation drops the operands, full recomputation all but the layer's input.
     """
     spread = np.where(layouts.sequence_parallel > 0, layouts.tp, 1)
-    stream = 4.0 * model.hidden / spread
+    inputs = 2.0 if model.gated else 1.0
     if model.mla is not None:
         mla = model.mla
         qk = mla.qk_nope_head_dim + mla.qk_rope_head_dim
         heads = model.num_heads * (2.0 * qk + 2.0 * mla.v_head_dim) / layouts.tp
-        latent = (mla.q_lora_rank + mla.kv_lora_rank + mla.qk_rope_head_dim) / spread
-        attention = heads + latent
+        attention = heads + (mla.q_lora_rank + mla.kv_lora_rank + mla.qk_rope_head_dim) / spread
     else:
         attention = (2.0 * model.num_heads + 2.0 * model.num_kv_heads) * model.head_dim / layouts.tp
-    widths = 3.0 if model.gated else 2.0
+    outputs = 2.0 * model.hidden / spread + attention
+    operands = 2.0 * model.hidden / spread
     if not moe_layer:
-        feed = widths * model.ffn_hidden / layouts.tp
+        outputs = outputs + inputs * model.ffn_hidden / layouts.tp
+        operands = operands + model.ffn_hidden / layouts.tp
     else:
         assert model.moe is not None
         moe = model.moe
-        side = widths * (moe.shared_ffn + moe.dense_residual_ffn) / layouts.tp
-        feed = side + moe.top_k / layouts.tp * (2.0 * model.hidden + widths * moe.expert_ffn)
-    kept = SAVED_BYTES * (stream + attention + feed)
+        side = (moe.shared_ffn + moe.dense_residual_ffn) / layouts.tp
+        routed = moe.top_k / layouts.tp
+        outputs = outputs + inputs * side + routed * (model.hidden + inputs * moe.expert_ffn)
+        operands = operands + side + routed * (model.hidden + moe.expert_ffn)
+    selective = layouts.recompute == int(Recompute.SELECTIVE)
+    kept = SAVED_BYTES * outputs + np.where(selective, 0.0, OPERAND_BYTES[precision]) * operands
     only_input = SAVED_BYTES * model.hidden / spread
     return np.asarray(np.where(layouts.recompute == int(Recompute.FULL), only_input, kept))
 
@@ -154,16 +164,13 @@ def memory_bytes(
     """
     tokens = layouts.micro_batch * (config.seq_len / layouts.cp)
     flight = micro_batches_in_flight(layouts, layouts.num_micro_batches(config.global_batch))
-    dense_saved = saved_bytes_per_token(model, layouts, moe_layer=False)
-    per_layer = dense_saved
+    dense_saved = saved_bytes_per_token(model, layouts, moe_layer=False, precision=config.precision)
     first_saved, last_saved = plan.body_dense * dense_saved, plan.last_dense * dense_saved
     if model.moe is not None:
-        moe_saved = saved_bytes_per_token(model, layouts, moe_layer=True)
+        moe_saved = saved_bytes_per_token(model, layouts, moe_layer=True, precision=config.precision)
         first_saved, last_saved = first_saved + plan.body_moe * moe_saved, last_saved + plan.last_moe * moe_saved
-        per_layer = moe_saved
     full = layouts.recompute == int(Recompute.FULL)
-    undone = layouts.take(slice(None))
-    working = np.where(full, _one_layer_working(model, undone), 0.0) * tokens
+    working = np.where(full, _one_layer_working(model, layouts, config.precision), 0.0) * tokens
     alone = layouts.pp == 1
     last_flight = np.where(layouts.vpp > 1, np.minimum(layouts.pp, flight), 1.0)
     activations = (
@@ -188,7 +195,6 @@ def memory_bytes(
                 "overhead": np.full(len(layouts), profile.memory_overhead_bytes),
             }
         )
-    del per_layer
     totals = [np.asarray(sum(side.values())) for side in sides]
     fuller_last = totals[1] > totals[0]
     return Memory(
@@ -198,12 +204,10 @@ def memory_bytes(
     )
 
 
-def _one_layer_working(model: ModelSpec, layouts: LayoutArrays) -> FloatArray:
+def _one_layer_working(model: ModelSpec, layouts: LayoutArrays, precision: str) -> FloatArray:
     """Activations of the layer being computed again under full recomputation, per token. [B]"""
-    from dataclasses import replace
-
     plain = replace(layouts, recompute=np.zeros_like(layouts.recompute))
-    return saved_bytes_per_token(model, plain, moe_layer=model.moe is not None)
+    return saved_bytes_per_token(model, plain, moe_layer=model.moe is not None, precision=precision)
 
 
 def _buffer_bytes(model: ModelSpec, layouts: LayoutArrays, tokens: FloatArray, config: StepConfig) -> FloatArray:
