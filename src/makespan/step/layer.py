@@ -137,7 +137,8 @@ def _elementwise_bytes(model: ModelSpec, keys: LayoutArrays, tokens: FloatArray,
     spread = np.where(keys.sequence_parallel > 0, keys.tp, 1)
     qkv = (model.num_heads + 2 * model.num_kv_heads) * model.head_dim
     if model.mla is not None:
-        qkv = model.num_heads * (score_dims(model) + model.mla.qk_nope_head_dim + model.mla.qk_rope_head_dim)
+        # Keys are put together from both parts; of queries only the rotary part is touched.
+        qkv = model.num_heads * (model.mla.qk_nope_head_dim + 2 * model.mla.qk_rope_head_dim)
     passes = (3.0 if model.gated else 2.0) * ACTIVATION_BYTES
     per_token = NORM_RESIDUAL_BYTES * model.hidden / spread + 2 * ACTIVATION_BYTES * qkv / keys.tp
     if not moe_layer:

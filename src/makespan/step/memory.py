@@ -93,7 +93,8 @@ def saved_bytes_per_token(
     Counted by operator under flash attention. Outputs (16 bits): the two residual streams that the norms read (sharded
     under sequence parallelism), queries, keys, values and the attention output (sharded by heads), and what the
     activation reads. Operands (in the precision of the products): what the norms and the activation write. Selective
-    recomputation drops the operands, full recomputation all but the layer's input.
+    recomputation drops the operands, full recomputation all but the layer's input. Routing weights are applied at the
+    activation, so the experts' outputs need not be kept.
     """
     spread = np.where(layouts.sequence_parallel > 0, layouts.tp, 1)
     inputs = 2.0 if model.gated else 1.0
@@ -114,7 +115,7 @@ def saved_bytes_per_token(
         moe = model.moe
         side = (moe.shared_ffn + moe.dense_residual_ffn) / layouts.tp
         routed = moe.top_k / layouts.tp
-        outputs = outputs + inputs * side + routed * (model.hidden + inputs * moe.expert_ffn)
+        outputs = outputs + inputs * side + routed * inputs * moe.expert_ffn
         operands = operands + side + routed * (model.hidden + moe.expert_ffn)
     selective = layouts.recompute == int(Recompute.SELECTIVE)
     kept = SAVED_BYTES * outputs + np.where(selective, 0.0, OPERAND_BYTES[precision]) * operands
