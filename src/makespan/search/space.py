@@ -89,7 +89,7 @@ def candidates(
 
     tp : powers of two and divisors of the heads, within the scale-up domain.
     cp : powers of two that leave each rank `SHORTEST_SEQUENCE_PER_CP_RANK` tokens.
-    Without `thorough`: powers of two for tp, fewer micro-batch sizes, ZeRO-1 or -3, recompute of nothing or all; and see
+    Without `thorough`: powers of two for tp, fewer micro-batch sizes, ZeRO-1 to -3, recompute of nothing or all; and see
     `pipelines`.
 
     pp : `fewest_parts` of the layers.   vpp : divisors of the longest stage's layers are enough; see `product`.
@@ -106,7 +106,7 @@ def candidates(
     if not constraints.thorough:
         tp &= set(powers_of_two(domain))
         micro_batch = powers_of_two(min(config.global_batch, LARGEST_THIN_MICRO_BATCH))
-        recompute, sharding = [Recompute.NONE, Recompute.FULL], [Sharding.ZERO1, Sharding.ZERO3]
+        recompute, sharding = [Recompute.NONE, Recompute.FULL], [Sharding.ZERO1, Sharding.ZERO2, Sharding.ZERO3]
     return Candidates(
         tp=_fixed(constraints.tp, sorted(tp)),
         cp=_fixed(constraints.cp, cp),
