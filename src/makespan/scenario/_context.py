@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from makespan.errors import Problem
 from makespan.provenance import Fact, Kind, Source
@@ -23,13 +23,17 @@ UNKNOWN_DAY = dt.date(2000, 1, 1)
 class Context:
     """State of one pass over one file. Nothing is raised while problems are gathered.
 
+    alias_names : value that aliases repeat (by identity) -> path of its first place; drawn once under that name.
     bad : places that the shape check has reported; nothing below them is reported again.
+    without_rules : `as_of` lies before the catalog's rules: said once, not for every field that has none.
     """
 
     file: str
     folder: str = ""
     as_of: dt.date | None = None
+    as_of_node: Node | None = None
     strict: bool = False
+    without_rules: bool = False
     problems: list[Problem] = field(default_factory=list)
     bad: set[Loc] = field(default_factory=set)
     sources: dict[str, Source] = field(default_factory=dict)
@@ -37,12 +41,18 @@ class Context:
     used_sources: dict[str, Source] = field(default_factory=dict)
     facts: list[Fact] = field(default_factory=list)
     rules: list[RuleUsed] = field(default_factory=list)
-    shared_names: dict[tuple[int, str], str] = field(default_factory=dict)
+    alias_names: dict[int, str] = field(default_factory=dict)
+    alias_kinds: dict[int, str] = field(default_factory=dict)
     _seen_facts: set[str] = field(default_factory=set)
 
     @property
     def origin(self) -> dt.date:
         return self.as_of or UNKNOWN_DAY
+
+    def draw_name(self, node: Node, kind: str, path: str) -> str:
+        """The name under which a value is drawn: its path, or for an aliased value that of its first place."""
+        first = self.alias_names.get(id(node))
+        return first if first and self.alias_kinds.setdefault(id(node), kind) == kind else path
 
     def seconds(self, day: dt.date) -> float:
         """Seconds from `as_of`, 00:00 UTC, to the start of a day."""
@@ -117,5 +127,8 @@ def suggestion(name: str, candidates: Sequence[str], *, otherwise: str = "") -> 
     return f"choose from: {some}" if some else "there is none yet; define it first"
 
 
-def with_kind(fact: Fact, kind: Kind) -> Fact:
-    return replace(fact, kind=kind)
+def comma_hint(key: str, node: Node) -> str:
+    """The remedy for a key that is the rest of a text after a comma inside braces; empty where it is none."""
+    if node.is_scalar and node.value is None and not node.raw and " " in key:
+        return "put text that holds a comma in quotes: inside braces the comma begins a new key"
+    return ""

@@ -24,7 +24,7 @@ from makespan.scenario._override import apply_overrides
 from makespan.scenario._run import read_training
 from makespan.scenario._section import Section, fixed
 from makespan.scenario._shape_check import check_shape
-from makespan.scenario._tree import Node
+from makespan.scenario._tree import Node, alias_paths
 from makespan.scenario._values import Origin, read_day
 from makespan.scenario._yaml import Unreadable, compose, read_text
 from makespan.specs.campaign import CheckpointSpec, FailureSpec, RecoverySpec
@@ -116,6 +116,7 @@ def _load(
         )
         return None, ctx.sorted_problems()
     apply_overrides(ctx, root, overrides)
+    ctx.alias_names = alias_paths(root)
     check_shape(ctx, root)
     scenario = _scenario(ctx, root, text, tuple(overrides.items()))
     if ctx.problems:
@@ -129,7 +130,7 @@ def _scenario(ctx: Context, root: Node, text: str, overrides: tuple[tuple[str, s
 
     top = Section(ctx, root, ScenarioShape, (), "", Origin())
     _version(top)
-    ctx.as_of = top.day("as_of")
+    ctx.as_of_node, ctx.as_of = top.child("as_of"), top.day("as_of")
     ctx.strict = top.flag("strict", False)
     _sources(top)
     horizon = top.number(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -90,7 +91,8 @@ def default_rule(ctx: Context, name: str) -> Rule | None:
     """The catalog's rule for a missing field; None where it has none that old."""
     try:
         found = catalog.defaults(ctx.as_of).spec.get(name)
-    except catalog.NotYetKnown:
+    except catalog.NotYetKnown as error:
+        too_early(ctx, f"the catalog's rules for missing fields ({error.what})", error.known_on)
         return None
     if found is None:
         return None
@@ -101,6 +103,20 @@ def default_rule(ctx: Context, name: str) -> Rule | None:
         sentence=found.rule or found.fact.why,
         fact=found.fact,
     )
+
+
+def too_early(ctx: Context, what: str, known_on: dt.date | None) -> None:
+    """Report, once, that `as_of` lies before the facts the rules rest on; fields without a rule then stay quiet."""
+    if not ctx.without_rules:
+        ctx.without_rules = True
+        ctx.report(
+            "MS617",
+            ctx.as_of_node,
+            "as_of",
+            found=f"{ctx.origin}, before {what} were known" + (f" ({known_on})" if known_on else ""),
+            expected="a day on which they were known",
+            fix="move as_of; earlier plans would need older facts in the catalog",
+        )
 
 
 def written(fact: Fact) -> str:
@@ -157,6 +173,8 @@ def newest_reliability(ctx: Context) -> Entry[Any] | None:
             found.append(catalog.reliability(name, as_of=ctx.as_of))
         except catalog.NotYetKnown:
             continue
+    if not found:
+        too_early(ctx, "any of the catalog's entries on failures and recovery", None)
     return max(found, key=lambda entry: (str(entry.known_on), entry.name), default=None)
 
 

@@ -69,6 +69,9 @@ def _put(ctx: Context, root: Node, path: str, value: Node, shown: str) -> None:
         done += parts[:taken]
         parts = parts[taken:]
     step = _step(root, node, parts)
+    while step is not None and step[1] == 0:
+        node = step[0]
+        step = _step(root, node, parts)
     last = parts[0] if step is None else ".".join(parts[: step[1]])
     if node.items is not None:
         index = _index(node, last)

@@ -14,6 +14,8 @@ def json_schema() -> dict[str, Any]:
     from makespan.scenario._shape import ScenarioShape
 
     schema = ScenarioShape.model_json_schema(by_alias=True)
+    # Only there so that an option of unknown kind gets one message; an editor knows the three kinds.
+    schema["$defs"].pop("AnyOptionShape")
     used: dict[str, None] = {}
     _tidy(schema, used)
     definitions = schema.setdefault("$defs", {})
@@ -40,6 +42,8 @@ def _tidy(node: Any, used: dict[str, None]) -> None:
         del node["title"]
     if isinstance(node.get("title"), str):
         node["title"] = node["title"].removesuffix("Shape")
+    if "oneOf" in node:
+        node["oneOf"] = [form for form in node["oneOf"] if not str(form.get("$ref", "")).endswith("/AnyOptionShape")]
     for key, value in node.items():
         if key == "properties":
             for item in value.values():

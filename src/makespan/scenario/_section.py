@@ -110,6 +110,8 @@ class Section:
             return read_value(self.ctx, node, self.quantity(key), self.at(key), self.origin)
         if self.failed(key):
             return None
+        if rule is None and self.ctx.without_rules:
+            return None
         if rule is None:
             self.report(
                 "MS112",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from makespan.scenario._context import Context, suggestion
+from makespan.scenario._context import Context, comma_hint, suggestion
 from makespan.scenario._tree import Loc, Node, locate, plain
 
 
@@ -37,7 +37,7 @@ def _report(ctx: Context, root: Node, error: Any) -> None:
             path,
             found=f"the key '{key}'",
             expected=f"one of the keys {', '.join(keys)}",
-            fix=_unknown_key_hint(key, keys, path),
+            fix=comma_hint(key, node) or _unknown_key_hint(key, keys, path),
             place=place,
         )
     elif kind == "missing":
@@ -155,7 +155,10 @@ def _keys(loc: Loc) -> list[str]:
         if kind is None:
             return []
     fields = getattr(_bare(kind), "model_fields", {})
-    return [info.alias or name for name, info in fields.items()]
+    # What says where a number comes from, or is free text, is allowed nearly everywhere: last in the list.
+    last = ("source", "assumed", "decision", "how", "where", "known_on", "note")
+    keys = [info.alias or name for name, info in fields.items()]
+    return sorted(keys, key=lambda key: last.index(key) if key in last else -1)
 
 
 def _bare(kind: Any) -> Any:

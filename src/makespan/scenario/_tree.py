@@ -121,6 +121,23 @@ def locate(root: Node, loc: Loc) -> tuple[Node, str, tuple[int | None, int | Non
     return node, ".".join(parts), place
 
 
+def alias_paths(root: Node) -> dict[int, str]:
+    """Node (by identity) -> its first path in the file, for nodes that aliases put in more than one place."""
+    first: dict[int, str] = {}
+    repeated: dict[int, str] = {}
+    pending = [(root, "")]
+    while pending:
+        node, path = pending.pop()
+        if id(node) in first:
+            repeated[id(node)] = first[id(node)]
+            continue
+        first[id(node)] = path
+        children = list((node.mapping or {}).items())
+        children += [(component(item, index), item) for index, item in enumerate(node.items or ())]
+        pending += [(child, f"{path}.{name}" if path else name) for name, child in reversed(children)]
+    return repeated
+
+
 def walk(node: Node) -> Iterator[Node]:
     """The node and everything below it."""
     yield node

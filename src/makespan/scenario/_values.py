@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from makespan.provenance import Fact, Kind
-from makespan.scenario._context import Context, suggestion
+from makespan.scenario._context import Context, comma_hint, suggestion
 from makespan.scenario._tree import Node
 from makespan.uncertainty import Discrete, Distribution, Fixed, Percentiles, Triangular, Uniform
 from makespan.units import UnitError, parse
@@ -135,7 +135,7 @@ def _date_hint(node: Node) -> str:
 
 def read_value(ctx: Context, node: Node, quantity: Quantity, path: str, inherited: Origin) -> Distribution | None:
     """The distribution of one value, its fact noted; None (and a problem) where it cannot be read."""
-    name = ctx.shared_names.setdefault((id(node), quantity.kind), path)
+    name = ctx.draw_name(node, quantity.kind, path)
     if node.is_scalar:
         value = _number(ctx, node, quantity, path)
         if value is None:
@@ -166,7 +166,7 @@ def _mapping_value(
                 f"{path}.{key}",
                 found=f"the key '{key}'",
                 expected=f"one of {', '.join(VALUE_KEYS)}",
-                fix=suggestion(key, VALUE_KEYS, otherwise="delete it"),
+                fix=comma_hint(key, mapping[key]) or suggestion(key, VALUE_KEYS, otherwise="delete it"),
                 place=node.keys[key],
             )
     for key in ("source", "assumed", "decision", "how", "where"):

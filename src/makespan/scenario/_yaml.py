@@ -154,7 +154,7 @@ def _syntax(error: Any, text: str) -> Unreadable:
         (fix for key, fix in fixes.items() if key in problem),
         "check the indentation, quotes and brackets of this line and the one above",
     )
-    return _stop("MS106", problem or "a YAML syntax error", "YAML 1.2", fix, mark)
+    return _stop("MS106", f"a syntax error ({problem or 'unreadable'})", "YAML 1.2", fix, mark)
 
 
 def _syntax_problem(found: str, expected: str, fix: str, text: str, position: Any) -> Problem:
