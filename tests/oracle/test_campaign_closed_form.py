@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose
 
 from makespan.campaign import daly_interval_s, erlang_b, expected_cycle, expected_goodput, simulate, young_interval_s
 from makespan.campaign import run as campaign_run
+from makespan.campaign.spares import _blocked
 from makespan.specs.campaign import CheckpointSpec, FailureSpec, RateTable, RecoverySpec
 from makespan.specs.supply import CapacityTimeline
 from makespan.specs.training import StageSpec, TrainingSpec
@@ -228,6 +229,13 @@ def test_erlangs_recursion_equals_its_sum(servers, offered):
 def test_erlang_broadcasts_and_knows_its_limits():
     table = erlang_b(np.array([[0.0], [2.0], [1000.0]]), np.array([1.0, np.inf, 0.0]))
     assert_allclose(table, [[1.0, 1.0, 1.0], [0.2, 1.0, 0.0], [0.0, 1.0, 0.0]])
+
+
+def test_the_table_that_chooses_the_spares_equals_erlangs_formula():
+    spares, load = np.array([0, 1, 5, 30, 200]), np.array([0.0, 0.3, 4.0, 25.0, 60.0])
+    assert_allclose(_blocked(spares, load), erlang_b(spares[:, None], load[None, :]), rtol=1e-12, atol=1e-9)
+    flooded = np.array([1000.0, 5000.0])
+    assert_allclose(_blocked(spares, flooded), erlang_b(spares[:, None], flooded[None, :]), rtol=2e-3)
 
 
 def test_going_on_in_expectation_gives_the_mean_of_going_on_by_events(monkeypatch):

@@ -112,6 +112,7 @@ class Reference:
         self.level = -1
         self.faults = 0
         self.pending: dict[str, float] = {}
+        self.known: dict[int, int] = {}
         self.up = 0.0
         self.ledger = dict.fromkeys(
             (
@@ -136,38 +137,62 @@ class Reference:
                 r = self.replicate
                 yield draws.gap[r, column], draws.recovery[r, column], draws.luck[r, column]
 
-    # What holds at a level.
+    # What holds at a level: the run holds it and computes on it, or on a smaller one with the rest as spares.
+
+    def computing(self, level: int) -> int:
+        """The level of greatest useful speed, by trying each."""
+        if level not in self.known:
+            self.known[level] = max(range(level + 1), key=lambda low: (self.useful_on(low, level), low))
+        return self.known[level]
 
     def size(self, level: int) -> float:
-        return self.case.levels[level][0]
+        return self.case.levels[self.computing(level)][0]
 
     def speed(self, level: int) -> float:
-        return self.case.levels[level][1] * self.execution
+        return self.speed_on(self.computing(level))
 
     def hazard(self, level: int) -> float:
-        return self.size(level) * self.per_accelerator_s + self.case.per_job_s
+        return self.hazard_on(self.computing(level))
 
     def restart_s(self, level: int) -> float:
-        return self.case.restart_s + self.case.per_doubling_s * max(math.log2(self.size(level) / 1024), 0.0)
-
-    def wait(self, level: int) -> tuple[float, float]:
-        """Odds that a fault waits for a node, and the mean wait: Erlang's formula written out as its sum."""
-        fraction, hardware = self.case.spare_fraction, self.size(level) * self.per_accelerator_s
-        spares = math.floor(self.size(level) * fraction / (1 - fraction) / self.case.per_node + 1e-9)
-        load = hardware * self.case.repair_s
-        terms = [load**k / math.factorial(k) for k in range(spares + 1)]
-        return hardware / self.hazard(level) * terms[-1] / sum(terms), self.case.repair_s / (spares + 1)
+        return self.restart_on(self.computing(level))
 
     def useful(self, level: int) -> float:
-        odds, mean = self.wait(level)
-        return self.speed(level) * float(
+        return self.useful_on(self.computing(level), level)
+
+    def wait(self, level: int) -> tuple[float, float]:
+        return self.wait_on(self.computing(level), level)
+
+    def speed_on(self, low: int) -> float:
+        return self.case.levels[low][1] * self.execution
+
+    def hazard_on(self, low: int) -> float:
+        return self.case.levels[low][0] * self.per_accelerator_s + self.case.per_job_s
+
+    def restart_on(self, low: int) -> float:
+        doublings = max(math.log2(self.case.levels[low][0] / 1024), 0.0)
+        return self.case.restart_s + self.case.per_doubling_s * doublings
+
+    def wait_on(self, low: int, level: int) -> tuple[float, float]:
+        """Odds that a fault waits for a node, and the mean wait: Erlang's formula written out as its sum."""
+        size, held = self.case.levels[low][0], self.case.levels[level][0] / (1 - self.case.spare_fraction)
+        spares = math.floor((held - size) / self.case.per_node + 1e-9)
+        load = size * self.per_accelerator_s * self.case.repair_s
+        terms = [math.exp(k * math.log(load) - math.lgamma(k + 1)) if load else 0.0**k for k in range(spares + 1)]
+        return size * self.per_accelerator_s / self.hazard_on(low) * terms[-1] / sum(terms), self.case.repair_s / (
+            spares + 1
+        )
+
+    def useful_on(self, low: int, level: int) -> float:
+        odds, mean = self.wait_on(low, level)
+        return self.speed_on(low) * float(
             expected_goodput(
-                self.hazard(level),
+                self.hazard_on(low),
                 self.case.interval_s,
                 blocking_s=self.case.blocking_s,
                 save_s=self.case.save_s,
                 detection_s=self.case.detection_s,
-                restart_s=self.restart_s(level),
+                restart_s=self.restart_on(low),
                 repair_wait_s=odds * mean,
                 spread=self.case.spread,
             )
@@ -185,16 +210,16 @@ class Reference:
             if not self.ready(room):
                 self.book("wait_capacity", until - self.time)
                 continue
-            fits = [level for level in range(len(self.case.levels)) if self.size(level) <= room * (1 + 1e-9)]
+            fits = [level for level in range(len(self.case.levels)) if self.case.levels[level][0] <= room * (1 + 1e-9)]
             if self.decide(fits):
                 continue
             # Only a change of what fits ends a stretch; other dates pass unnoticed.
             for start, count in self.case.capacity:
                 if start > self.time:
                     room_then = count * (1 - self.case.spare_fraction)
-                    if self.best([x for x in range(len(self.case.levels)) if self.size(x) <= room_then]) != self.best(
-                        fits
-                    ):
+                    if self.best(
+                        [x for x in range(len(self.case.levels)) if self.case.levels[x][0] <= room_then * (1 + 1e-9)]
+                    ) != self.best(fits):
                         until = min(start, self.case.horizon_s)
                         break
             else:
@@ -205,19 +230,22 @@ class Reference:
         return math.inf
 
     def ready(self, room: float) -> bool:
-        if room * (1 + 1e-9) >= self.size(0):
+        if room * (1 + 1e-9) >= self.case.levels[0][0]:
             return True
         self.stop()
         self.level = -1
         return False
 
     def best(self, fits: list[int]) -> int:
-        return max(fits, key=lambda level: (self.useful(level), level)) if fits else -1
+        return max(fits, default=-1)
 
     def decide(self, fits: list[int]) -> bool:
         """Change the level if it pays or must be; says whether time passed."""
         best = self.best(fits)
         if best == self.level:
+            return False
+        if self.level >= 0 and self.computing(best) == self.computing(self.level):
+            self.level = best
             return False
         first = self.level < 0 and self.time_trained == 0
         if self.level in fits:
@@ -360,6 +388,15 @@ CASES = {
         spare_fraction=1 / 64,
         repair_s=6 * HOUR_S,
     ),
+    "slow repairs, so that part of the room stands by": Case(
+        capacity=((0.0, 1024), (2 * DAY_S, 1100), (4 * DAY_S, 1030), (6 * DAY_S, 2100), (9 * DAY_S, 1700)),
+        levels=tuple((float(n), n / 1024) for n in range(512, 2112, 32)),
+        work_flop=12 * DAY_S,
+        per_accelerator_s=12 * PER_DAY / 1024,
+        per_job_s=PER_DAY,
+        spare_fraction=0.01,
+        repair_s=18 * HOUR_S,
+    ),
     "failures come faster than restarts": Case(
         capacity=((0.0, 8192), (4 * DAY_S, 9000)),
         levels=((8192, 1.0),),
@@ -409,6 +446,10 @@ def test_the_cases_reach_every_kind_of_event():
     assert spares.ledger["repair_wait"].mean() > HOUR_S
     assert np.all(fast.interruptions > 2 * BLOCK)
     assert np.all(np.isinf(never.release_s))
+    slow = vectorised(CASES["slow repairs, so that part of the room stands by"])
+    assert np.all(slow.used.max(axis=1) < 2100 * 0.99 - 64)
+    assert np.all(slow.ledger["repair_wait"] > 0)
+    assert np.all(slow.ledger["repair_wait"] < 0.05 * slow.release_s)
     late = vectorised(CASES["growth near the end does not pay"])
     assert 0 < np.count_nonzero(late.ledger["reconfiguration"]) < REPLICATES
 

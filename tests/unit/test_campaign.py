@@ -275,6 +275,29 @@ def test_compute_stages_may_surround_a_calendar_stage():
     adds_up(result)
 
 
+def test_nodes_are_held_back_where_repairs_are_slow():
+    """One fault every 1,000 s and 10,000 s of repair keep ten nodes out. On all 100 nodes every fault waits; on 80 the
+    other 20 step in. With quick repairs all 100 compute."""
+    levels = table(*((8.0 * nodes, nodes / 100) for nodes in range(50, 101)))
+    setting = {"per_accelerator": 1e-3 / 800, "interval": 50.0, "restart": 1.0, "horizon": YEAR_S}
+    slow = campaign([pool((0, 800, 0))], [levels], [pretraining(1e6)], repair=10_000.0, **setting)
+    quick = campaign([pool((0, 800, 0))], [levels], [pretraining(1e6)], repair=0.0, **setting)
+
+    assert 75 * 8 < slow.used.max() < 90 * 8
+    assert quick.used.max() == 800
+    assert spent(slow, "repair_wait") < 0.02 * slow.release_s[0]
+    assert quick.release_s[0] < slow.release_s[0] < 1e6 * 1.35
+    adds_up(slow)
+
+
+def test_where_only_the_spares_differ_a_change_of_room_costs_nothing():
+    """Speed does not grow from 100 to 120, so the run stays on 100 whatever room comes and goes."""
+    site = pool((0, 100, 0), (200, 120, 0), (400, 100, 0), (600, 120, 0))
+    result = campaign([site], [table((100, 1.0), (120, 1.0))], [pretraining(1000)], per_job=1e-9, per_accelerator=1e-7)
+    assert_allclose(result.release_s, 1000.0)
+    assert spent(result, "reconfiguration") == 0.0
+
+
 # Two pools.
 
 MOVE = MoveSpec(gain=1.5, duration_s=Fixed(value=100.0))
@@ -382,7 +405,7 @@ def test_a_run_of_no_work_is_done_when_the_recipe_is_ready():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"per_job": -1.0}, "failures"),
+        ({"per_job": -1.0}, "per_job"),
         ({"interval": 0.0}, "interval_s"),
         ({"horizon": np.inf}, "horizon_s"),
         ({"spares": 1.0}, "spare_fraction"),

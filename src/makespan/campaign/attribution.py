@@ -98,7 +98,7 @@ def account(
     scale = np.divide(ledger["productive"], total, out=np.zeros_like(total), where=total > 0)
     productive = productive * scale[:, None]
 
-    size = np.where(level_at >= 0, levels.num_accelerators[pool_at, np.maximum(level_at, 0)], 0.0)
+    size = np.where(level_at >= 0, levels.num_accelerators[rows, pool_at, np.maximum(level_at, 0)], 0.0)
     holds = (doing_at >= Doing.RECONFIGURATION) & state.started[:, None]
     used_share = np.array(log.share_used)[pieces.interval]
     held = np.where(holds, windows.held[rows, pieces.segment, pool_at] * used_share, 0.0) * pieces.length_s
@@ -230,7 +230,8 @@ def _computing(
     doing: Sequence[int], share_used: Sequence[float], pool: IntArray, level: IntArray, levels: Levels
 ) -> FloatArray:
     """Accelerators the run works on in each interval of the log; shape (R, K)."""
-    size = np.where(level >= 0, levels.num_accelerators[pool, np.maximum(level, 0)], 0.0)
+    rows = np.arange(len(pool))[:, None]
+    size = np.where(level >= 0, levels.num_accelerators[rows, pool, np.maximum(level, 0)], 0.0)
     active = np.array(doing) >= Doing.RECONFIGURATION
     return np.where(active[None, :], size * np.array(share_used)[None, :], 0.0)
 
@@ -262,8 +263,8 @@ def _interval_used(
 ) -> FloatArray:
     """Checkpoint interval at the largest level that was trained on; 0 where none was."""
     trained = (doing[None, :] == Doing.TRAINING) & (length_s > 0) & (level >= 0)
-    size = np.where(trained, levels.num_accelerators[pool, np.maximum(level, 0)], 0.0)
-    rows = np.arange(len(size))
+    rows = np.arange(len(pool))
+    size = np.where(trained, levels.num_accelerators[rows[:, None], pool, np.maximum(level, 0)], 0.0)
     largest = np.argmax(size, axis=1)
     interval = levels.interval_s[rows, pool[rows, largest], np.maximum(level[rows, largest], 0)]
     return np.where(size[rows, largest] > 0, interval, 0.0)

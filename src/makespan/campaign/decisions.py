@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from makespan.campaign.levels import ROUNDING
+from makespan.campaign.spares import ROUNDING
 from makespan.campaign.state import Doing
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ def choose(
 ) -> Choice:
     """Where the rows go on, by the expected time to the end of the work at today's speeds.
 
-    * The level in use is kept while it fits. The best level that fits now replaces it when the work left takes less
-      time there, restart included; when the level in use no longer fits, it must.
+    * The level in use is kept while it fits. The largest that fits now replaces it when the work left takes less time
+      there, restart included; when the level in use no longer fits, it must. Where only the spares differ between the
+      two, the change costs nothing.
     * A later pool is taken when its useful speed is at least `gain` times that of the best offer so far and the work
       left takes less time there, the move included. An earlier pool is never gone back to.
     * Before the start nothing is paid, and a pool counts only where the run may start.
@@ -54,11 +55,12 @@ def choose(
 
     index = np.arange(len(rows))
     room = windows.room[rows, segment, pool] * (1.0 + ROUNDING)
-    fits = (level >= 0) & (levels.num_accelerators[pool, np.maximum(level, 0)] <= room)
+    fits = (level >= 0) & (levels.size[pool, np.maximum(level, 0)] <= room)
     stay_speed, stay_s = offer(pool, np.where(fits, level, -1))
     here = fit[index, pool]
     here_speed, here_s = offer(pool, here)
-    restart = np.where(started, levels.restart_s[rows, pool, np.maximum(here, 0)], 0.0)
+    same = _same_computing(levels, rows, (pool, level), (pool, here))
+    restart = np.where(started & ~same, levels.restart_s[rows, pool, np.maximum(here, 0)], 0.0)
     change = (here >= 0) & (here != level) & (~fits | (restart + here_s < stay_s))
     new_level = np.where(change, here, np.where(fits, level, -1))
     new_pool = pool.copy()
@@ -77,6 +79,19 @@ def choose(
         cost, speed = np.where(go, price, cost), np.where(go, there_speed, speed)
         time = np.where(go, price + there_s, time)
     return Choice(pool=new_pool, level=new_level, cost_s=cost)
+
+
+def _same_computing(
+    levels: Levels, rows: IntArray, old: tuple[IntArray, IntArray], new: tuple[IntArray, IntArray]
+) -> BoolArray:
+    """Whether a change of (pool, level) leaves the run on the same accelerators: only its spares differ."""
+    (old_pool, old_level), (new_pool, new_level) = old, new
+    sizes = [
+        levels.num_accelerators[rows, pool, np.maximum(level, 0)]
+        for pool, level in ((old_pool, old_level), (new_pool, new_level))
+    ]
+    result: BoolArray = (old_pool == new_pool) & (old_level >= 0) & (new_level >= 0) & (sizes[0] == sizes[1])
+    return result
 
 
 def make_ready(
@@ -102,10 +117,11 @@ def make_ready(
         segment = windows.segment(todo, state.time_s[todo])
         choice = choose(state, todo, segment, levels, windows, gain, move_s)
         next_s = np.minimum(windows.next_change_s[todo, segment], horizon_s)
-        changed = (choice.pool != state.pool[todo]) | (choice.level != state.level[todo])
-        if np.any(changed):
-            state.settle(todo[changed])
-            state.pool[todo], state.level[todo] = choice.pool, choice.level
+        old, new = (state.pool[todo], state.level[todo]), (choice.pool, choice.level)
+        changed = (old[0] != new[0]) | (old[1] != new[1])
+        stopped = changed & ~_same_computing(levels, todo, old, new)
+        state.settle(todo[stopped])
+        state.pool[todo], state.level[todo] = new
 
         waits = choice.level < 0
         if np.any(waits):
@@ -116,10 +132,10 @@ def make_ready(
             end = np.minimum(state.time_s[todo[pays]] + choice.cost_s[pays], horizon_s)
             state.spend(todo[pays], "reconfiguration", end)
             state.record(Doing.RECONFIGURATION)
-        new = todo[~waits & ~state.started[todo]]
-        state.started[new] = True
-        state.first_training_s[new] = state.time_s[new]
-        state.first_pool[new] = state.pool[new]
+        starting = todo[~waits & ~state.started[todo]]
+        state.started[starting] = True
+        state.first_training_s[starting] = state.time_s[starting]
+        state.first_pool[starting] = state.pool[starting]
 
         done = ~waits & ~pays
         ready.append(todo[done])

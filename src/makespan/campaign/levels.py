@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from makespan.campaign.closed_form import NO_HAZARD_S, CycleMeans, daly_interval_s, erlang_b, expected_cycle
+from makespan.campaign.closed_form import NO_HAZARD_S, CycleMeans, daly_interval_s, expected_cycle
+from makespan.campaign.spares import ROUNDING, stand_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,27 +25,25 @@ SHORTEST_INTERVAL_S = 1.0
 """No optimum is set below this, so that saves that cost nothing stay countable. [s]"""
 RESTART_REFERENCE = 1024.0
 """`RecoverySpec.restart_s` holds up to this many accelerators; every doubling beyond adds to it. [-]"""
-ROUNDING = 1e-9
-"""A level fits when it exceeds the accelerators by no more than this part (98 % of 100,000 holds 98,000). [-]"""
-
-NO_WAIT = 1e-9
-"""Odds of a wait below this are called none. [-]"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Levels:
     """Everything that depends on (replicate, pool, level); arrays of shape (R, P, L) unless said otherwise.
 
-    Pools with fewer levels are filled up with levels of infinite size, which never fit.
+    A level stands for what the run holds, spares taken off. What it computes on is that or, where spares would run out
+    or failures are too many, less (`spares.stand_by`); all figures are those of what it computes on. Pools with fewer
+    levels are filled up with levels of infinite size, which never fit.
 
-    num_accelerators : computing; shape (P, L).   num_nodes_spare : shape (P, L).
-    speed_flop_per_s : productive, `execution` included.   hazard_per_s : of the whole job.
-    interval_s : training between saves.   blocking_s, safe_s, detection_s : shape (R,).
-    restart_s : mean.   wait_probability, wait_s : odds that a fault finds no spare node, and the mean wait then.
+    size : of the level, ascending; shape (P, L).   num_accelerators : computing.
+    speed_flop_per_s : productive, `execution` included; 0 where no layout is known.
+    hazard_per_s : of the whole job.   interval_s : training between saves.
+    blocking_s, safe_s, detection_s : shape (R,).   restart_s : mean.
+    wait_probability, wait_s : odds that a fault finds no spare node, and the mean wait then.
     cycle : expected seconds from fault to fault.   useful_flop_per_s : speed times expected goodput.
-    best : shape (R, P, L); the level to use when levels up to this one fit; -1 for none.
     """
 
+    size: FloatArray
     num_accelerators: FloatArray
     spare_fraction: float
     spread: float
@@ -59,12 +58,41 @@ class Levels:
     wait_s: FloatArray
     cycle: CycleMeans
     useful_flop_per_s: FloatArray
-    best: IntArray
 
     def fitting(self, pool: int, num_accelerators: FloatArray) -> IntArray:
-        """Level used with so many accelerators to compute on, shape (R, S) in and out; -1 where none fits."""
-        largest = np.searchsorted(self.num_accelerators[pool], num_accelerators * (1.0 + ROUNDING), side="right") - 1
-        return np.where(largest < 0, -1, np.take_along_axis(self.best[:, pool, :], np.maximum(largest, 0), axis=1))
+        """Level of so many accelerators, spares taken off, shape (R, S) in and out; -1 where none can be used."""
+        largest = np.searchsorted(self.size[pool], num_accelerators * (1.0 + ROUNDING), side="right") - 1
+        speed = np.take_along_axis(self.speed_flop_per_s[:, pool, :], np.maximum(largest, 0), axis=1)
+        return np.where((largest < 0) | (speed <= 0), -1, largest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Drawn:
+    """The uncertain inputs, one value a replicate; shape (R,)."""
+
+    per_accelerator: FloatArray
+    per_job: FloatArray
+    detection_s: FloatArray
+    restart_s: FloatArray
+    repair_s: FloatArray
+    blocking_s: FloatArray
+    save_s: FloatArray
+
+
+def _draw(failures: FailureSpec, recovery: RecoverySpec, checkpoints: CheckpointSpec, streams: Streams) -> _Drawn:
+    drawn = _Drawn(
+        per_accelerator=streams.draw(failures.per_accelerator_s, "failures.per_accelerator"),
+        per_job=streams.draw(failures.per_job_s, "failures.per_job"),
+        detection_s=streams.draw(recovery.detection_s, "recovery.detection"),
+        restart_s=streams.draw(recovery.restart_s, "recovery.restart"),
+        repair_s=streams.draw(recovery.repair_s, "recovery.repair"),
+        blocking_s=streams.draw(checkpoints.blocking_s, "checkpoint.blocking"),
+        save_s=streams.draw(checkpoints.save_s, "checkpoint.save"),
+    )
+    for field in fields(drawn):
+        if not np.all(getattr(drawn, field.name) >= 0):
+            raise ValueError(f"failures and recovery: {field.name} must be zero or more in every replicate")
+    return drawn
 
 
 def build_levels(
@@ -85,11 +113,8 @@ def build_levels(
     * Restart: restart_s + restart_per_doubling_s * log2(n / 1024), the second term from 1,024 accelerators on.
     * Interval: as given, or Daly's optimum for the level's MTBF, no shorter than a save takes to be safe (one save at a
       time) and no longer than the horizon.
-    * Spares: floor(n f / (1 - f) / accelerators per node) nodes. A hardware fault sends one node to repair. While the
-      run is up, the number in repair is that of a loss system with as many places as there are spares, so a fault finds
-      none left with Erlang's probability B(spares, faults in one repair time); it then waits for the first of
-      spares + 1 nodes to come back, repair_s / (spares + 1) on average, exponential. Each fault is drawn on its own:
-      bunching of waits is left out, and so are accelerators that idle because they do not make up a level.
+    * Spares: see `spares.stand_by`. The wait is drawn for each fault on its own, exponential: waits that come in
+      bunches are left out, and so are accelerators that idle because they do not make up a level.
     """
     num_replicates = streams.num_replicates
     num_levels = max(len(table.num_accelerators) for table in rates)
@@ -101,79 +126,74 @@ def build_levels(
         speed[:, pool, :count] = np.nan_to_num(table.flop_per_s, nan=0.0, neginf=0.0) * execution[:, None]
     finite = np.where(np.isfinite(size), size, 1.0)
 
-    per_accelerator = streams.draw(failures.per_accelerator_s, "failures.per_accelerator")[:, None, None]
-    per_job = streams.draw(failures.per_job_s, "failures.per_job")[:, None, None]
-    detection = streams.draw(recovery.detection_s, "recovery.detection")
-    restart = streams.draw(recovery.restart_s, "recovery.restart")
-    repair = streams.draw(recovery.repair_s, "recovery.repair")
-    blocking = streams.draw(checkpoints.blocking_s, "checkpoint.blocking")
-    safe = np.maximum(streams.draw(checkpoints.save_s, "checkpoint.save"), blocking)
-    for name, values in (
-        ("failures", per_accelerator),
-        ("failures", per_job),
-        ("detection_s", detection),
-        ("restart_s", restart),
-        ("repair_s", repair),
-        ("blocking_s", blocking),
-        ("save_s", safe),
-    ):
-        if not np.all(values >= 0):
-            raise ValueError(f"{name} must be zero or more in every replicate")
-
-    hardware = finite * per_accelerator
-    hazard = np.maximum(hardware + per_job, NO_HAZARD_S)
-    restart_s = restart[:, None, None] + recovery.restart_per_doubling_s * np.log2(
+    drawn = _draw(failures, recovery, checkpoints, streams)
+    safe = np.maximum(drawn.save_s, drawn.blocking_s)
+    hardware = finite * drawn.per_accelerator[:, None, None]
+    hazard = np.maximum(hardware + drawn.per_job[:, None, None], NO_HAZARD_S)
+    restart_s = drawn.restart_s[:, None, None] + recovery.restart_per_doubling_s * np.log2(
         np.maximum(finite / RESTART_REFERENCE, 1.0)
     )
     if checkpoints.interval_s is None:
-        optimum = daly_interval_s(blocking[:, None, None], 1.0 / hazard)
+        optimum = daly_interval_s(drawn.blocking_s[:, None, None], 1.0 / hazard)
         interval = np.maximum(optimum, np.maximum(safe, SHORTEST_INTERVAL_S)[:, None, None])
     else:
         interval = np.full_like(hazard, checkpoints.interval_s)
     interval = np.minimum(interval, horizon_s)
 
-    fraction = recovery.spare_fraction
-    per_node = np.asarray(accelerators_per_node, np.float64)[:, None]
-    spares = np.floor(finite * fraction / (1.0 - fraction) / per_node * (1.0 + ROUNDING))
-    # A repair that never ends is held at a thousand horizons, which is as good as never and keeps the sums finite.
-    repair_s = np.minimum(repair, 1e3 * horizon_s)[:, None, None]
-    wait_probability = hardware / hazard * erlang_b(spares, hardware * repair_s)
-    wait_probability = np.where(wait_probability < NO_WAIT, 0.0, wait_probability)
-    wait_s = repair_s / (spares + 1.0)
-    cycle = expected_cycle(
-        hazard,
-        interval,
-        blocking_s=blocking[:, None, None],
-        save_s=safe[:, None, None],
-        detection_s=detection[:, None, None],
-        restart_s=restart_s,
-        repair_wait_s=wait_probability * wait_s,
-        spread=recovery.spread,
-    )
-    useful = speed * cycle.goodput
+    def cycle_at(
+        hazard: FloatArray, interval: FloatArray, restart_s: FloatArray, wait: FloatArray | float
+    ) -> CycleMeans:
+        return expected_cycle(
+            hazard,
+            interval,
+            blocking_s=drawn.blocking_s[:, None, None],
+            save_s=safe[:, None, None],
+            detection_s=drawn.detection_s[:, None, None],
+            restart_s=restart_s,
+            repair_wait_s=wait,
+            spread=recovery.spread,
+        )
+
+    bare = cycle_at(hazard, interval, restart_s, 0.0)
+    chosen = [
+        stand_by(
+            size[pool],
+            float(accelerators_per_node[pool]),
+            recovery.spare_fraction,
+            speed_flop_per_s=speed[:, pool],
+            hardware_per_s=hardware[:, pool],
+            hazard_per_s=hazard[:, pool],
+            kept_s=bare.kept_s[:, pool],
+            cycle_s=bare.cycle_s[:, pool],
+            # A repair that never ends is held at a thousand horizons: as good as never, and sums stay finite.
+            repair_s=np.minimum(drawn.repair_s, 1e3 * horizon_s),
+        )
+        for pool in range(len(rates))
+    ]
+    level = np.stack([one.level for one in chosen], axis=1)
+    wait_probability = np.stack([one.wait_probability for one in chosen], axis=1)
+    wait_s = np.stack([one.wait_s for one in chosen], axis=1)
+
+    def computing(values: FloatArray) -> FloatArray:
+        return np.take_along_axis(np.broadcast_to(values, level.shape), np.maximum(level, 0), axis=2)
+
+    hazard, interval, restart_s = computing(hazard), computing(interval), computing(restart_s)
+    speed = np.where(level >= 0, computing(speed), 0.0)
+    cycle = cycle_at(hazard, interval, restart_s, wait_probability * wait_s)
     return Levels(
-        num_accelerators=size,
-        spare_fraction=fraction,
+        size=size,
+        num_accelerators=computing(finite),
+        spare_fraction=recovery.spare_fraction,
         spread=recovery.spread,
         speed_flop_per_s=speed,
         hazard_per_s=hazard,
         interval_s=interval,
-        blocking_s=blocking,
+        blocking_s=drawn.blocking_s,
         safe_s=safe,
-        detection_s=detection,
+        detection_s=drawn.detection_s,
         restart_s=restart_s,
         wait_probability=wait_probability,
-        wait_s=np.broadcast_to(wait_s, hazard.shape),
+        wait_s=wait_s,
         cycle=cycle,
-        useful_flop_per_s=useful,
-        best=_best_up_to(useful, speed),
+        useful_flop_per_s=speed * cycle.goodput,
     )
-
-
-def _best_up_to(useful: FloatArray, speed: FloatArray) -> IntArray:
-    """Fastest level among those up to each; the larger one where two are as fast; -1 where no speed is known."""
-    value = np.where(speed > 0, useful, -1.0)
-    running = np.maximum.accumulate(value, axis=2)
-    index = np.broadcast_to(np.arange(value.shape[2]), value.shape)
-    best = np.maximum.accumulate(np.where(value >= running, index, -1), axis=2)
-    return np.where(running < 0, -1, best)
