@@ -251,8 +251,13 @@ def evaluate(
     StepArrays : the first broken rule of a layout is its status. Times and memory are NaN under a structural status or
         NOT_SUPPORTED, and given under OUT_OF_MEMORY.
     """
-    status = legality.structural_status(model, config, cluster, layouts)
-    blocked = legality.unsupported(config, cluster, profile, layouts)
+    status = np.empty(len(layouts), dtype=np.int64)
+    blocked = np.empty(len(layouts), dtype=np.bool_)
+    for start in range(0, len(layouts), CHUNK_ROWS):
+        part = slice(start, start + CHUNK_ROWS)
+        rows = layouts.take(part)
+        status[part] = legality.structural_status(model, config, cluster, rows)
+        blocked[part] = legality.unsupported(config, cluster, profile, rows)
     runnable = np.flatnonzero((status == 0) & ~blocked)
     names = [field.name for field in fields(StepArrays) if field.name not in ("status", "detail")]
     results: dict[str, FloatArray] = {name: np.full(len(layouts), np.nan) for name in names}

@@ -29,6 +29,13 @@ FEATURES: dict[str, Callable[[LayoutArrays], BoolArray]] = {
 """Keys of `FrameworkProfile.supports` that concern a layout. A key that a profile leaves out counts as supported."""
 
 
+def _leaves_rest(number: int, column: IntArray) -> BoolArray:
+    """Whether each entry fails to divide `number`. A table over the values that occur: integer division is slow."""
+    table = np.ones(int(column.max(initial=1)) + 1, dtype=np.bool_)
+    table[1:] = number % np.arange(1, len(table)) != 0
+    return np.asarray(table[column])
+
+
 def rules(
     model: ModelSpec, config: StepConfig, cluster: ClusterSpec, layouts: LayoutArrays
 ) -> list[tuple[LayoutStatus, BoolArray]]:
@@ -38,33 +45,32 @@ def rules(
     that breaks a rule.
     """
     ranks = layouts.tp * layouts.cp * layouts.dp
-    heads = (model.num_heads % layouts.tp != 0) | (model.num_kv_heads % layouts.tp != 0)
+    heads = _leaves_rest(model.num_heads, layouts.tp) | _leaves_rest(model.num_kv_heads, layouts.tp)
     if model.moe is None:
         experts = (layouts.ep > 1) | (layouts.etp > 1)
     else:
         experts = (
-            (model.moe.num_experts % layouts.ep != 0)
-            | (model.moe.expert_ffn % layouts.etp != 0)
+            _leaves_rest(model.moe.num_experts, layouts.ep)
+            | _leaves_rest(model.moe.expert_ffn, layouts.etp)
             | (ranks % (layouts.ep * layouts.etp) != 0)
         )
-    micro_batches = layouts.num_micro_batches(config.global_batch)
-    interleaved = layouts.vpp > 1
     pieces = np.where(layouts.cp > 1, 2 * layouts.cp, 1)
+    uneven = _leaves_rest(config.seq_len, pieces) | _leaves_rest(config.seq_len, layouts.cp * layouts.tp)
+    bad_interleaving = np.zeros(len(layouts), dtype=np.bool_)
+    interleaved = np.flatnonzero(layouts.vpp > 1)
+    if len(interleaved):
+        rows = layouts.take(interleaved)
+        micro_batches = rows.num_micro_batches(config.global_batch)
+        bad_interleaving[interleaved] = (rows.pp == 1) | (micro_batches % rows.pp != 0)
     domain = min(cluster.accelerator.scale_up_domain_size, cluster.fabric.tiers[0].size)
     return [
         (LayoutStatus.HEADS_DO_NOT_DIVIDE, heads),
         (LayoutStatus.EXPERTS_DO_NOT_DIVIDE, experts),
         (LayoutStatus.TOO_MANY_STAGES, layouts.pp * layouts.vpp > model.num_layers + END_SLOTS),
-        (
-            LayoutStatus.VPP_NEEDS_PIPELINE,
-            interleaved & ((layouts.pp == 1) | (micro_batches % layouts.pp != 0)),
-        ),
+        (LayoutStatus.VPP_NEEDS_PIPELINE, bad_interleaving),
         (LayoutStatus.TOO_MANY_ACCELERATORS, layouts.num_accelerators > cluster.num_accelerators),
         (LayoutStatus.BATCH_TOO_SMALL, layouts.dp * layouts.micro_batch > config.global_batch),
-        (
-            LayoutStatus.SEQUENCE_DOES_NOT_DIVIDE,
-            (config.seq_len % pieces != 0) | ((config.seq_len // layouts.cp) % layouts.tp != 0),
-        ),
+        (LayoutStatus.SEQUENCE_DOES_NOT_DIVIDE, uneven),
         (LayoutStatus.TP_LEAVES_DOMAIN, layouts.tp > domain),
     ]
 
