@@ -88,7 +88,9 @@ FABRIC = FabricSpec(
     ),
 )
 SOURCES = (
-    Source(key="post", title="A post about 24,000 H100", publisher="X", date=dt.date(2024, 7, 10), url="https://x.com/"),
+    Source(
+        key="post", title="A post about 24,000 H100", publisher="X", date=dt.date(2024, 7, 10), url="https://x.com/"
+    ),
     Source(
         key="chamber",
         title="Gigafactory of compute announced",
@@ -96,7 +98,9 @@ SOURCES = (
         date=dt.date(2024, 6, 5),
         url="https://memphischamber.com/",
     ),
-    Source(key="release", title="Grok 3 beta", publisher="xAI", date=dt.date(2025, 2, 19), url="https://x.ai/blog/grok-3"),
+    Source(
+        key="release", title="Grok 3 beta", publisher="xAI", date=dt.date(2025, 2, 19), url="https://x.ai/blog/grok-3"
+    ),
     Source(key="evil", title=HOSTILE, publisher="nobody", date=dt.date(2024, 1, 1), url="javascript:alert(1)"),
 )
 
@@ -166,7 +170,9 @@ def _search(num_accelerators: int) -> SearchResult:
     )
 
 
-def _timeline(name: str, target: int, times_s: FloatArray, counts: FloatArray, powered: FloatArray, limit_w: FloatArray) -> CapacityTimeline:
+def _timeline(
+    name: str, target: int, times_s: FloatArray, counts: FloatArray, powered: FloatArray, limit_w: FloatArray
+) -> CapacityTimeline:
     order = np.argsort(times_s, axis=1, kind="stable")
     pick = lambda values: np.take_along_axis(values, order, axis=1)  # noqa: E731
     start_s, counts, powered, limit_w = (pick(values) for values in (times_s, counts, powered, limit_w))
@@ -185,7 +191,9 @@ def _timeline(name: str, target: int, times_s: FloatArray, counts: FloatArray, p
     )
 
 
-def _rent(name: str, count: int, first_day: float, ramp_days: float, rng: np.random.Generator, n: int, odds: float = 1.0):
+def _rent(
+    name: str, count: int, first_day: float, ramp_days: float, rng: np.random.Generator, n: int, odds: float = 1.0
+):
     """A rented pool: its spec, and its supply with a ramp in eight steps."""
     spec = RentSpec(
         name=name,
@@ -265,7 +273,9 @@ def _build(name: str, place: str, first_day: float, rng: np.random.Generator, n:
     limit = np.where(times < grid_at[:, None], first_limit[:, None], 185e6)
     limit[:, 0] = 8e6
     order = np.argsort(times, axis=1, kind="stable")
-    base = np.take_along_axis(np.maximum.accumulate(np.take_along_axis(base, order, 1), axis=1), np.argsort(order, axis=1), 1)
+    base = np.take_along_axis(
+        np.maximum.accumulate(np.take_along_axis(base, order, 1), axis=1), np.argsort(order, axis=1), 1
+    )
     line = _timeline(name, count, times, base, np.minimum(base, limit / per_w), limit)
     all_installed = installed_at[:, -1]
     all_powered = np.maximum(all_installed, grid_at)
@@ -294,7 +304,14 @@ def _build(name: str, place: str, first_day: float, rng: np.random.Generator, n:
     return spec, PoolResult(supply=supply, levels=levels, searches=tuple(_search(level) for level in levels))
 
 
-def _run(pools: list[PoolResult], flop: FloatArray, ready_s: FloatArray, after_s: FloatArray, rng: np.random.Generator, move_s: float) -> CampaignResult:
+def _run(
+    pools: list[PoolResult],
+    flop: FloatArray,
+    ready_s: FloatArray,
+    after_s: FloatArray,
+    rng: np.random.Generator,
+    move_s: float,
+) -> CampaignResult:
     """A day-by-day run on the larger pool, with a ledger whose lines add up to the wall time."""
     n = len(flop)
     times = np.arange(0.0, HORIZON_S, 2 * DAY_S)
@@ -381,7 +398,11 @@ def _costs(pools: list[PoolResult], campaign: CampaignResult, kind: str, rng: np
         lines = {"rent": hours * price, "unused_commitment": hours * price * 0.12}
     capital = sum(capex.values(), np.zeros(n))
     cost = sum(lines.values(), np.zeros(n))
-    committed = capital + (target * 2.6 * 8766 * (3 if target > 50_000 else 1) if kind == "rent" else 0) + (525e6 if kind == "mix" else 0)
+    committed = (
+        capital
+        + (target * 2.6 * 8766 * (3 if target > 50_000 else 1) if kind == "rent" else 0)
+        + (525e6 if kind == "mix" else 0)
+    )
     flow = np.zeros((n, months))
     flow[:, :10] = (np.maximum(committed, cost) / 14)[:, None]
     flow[:, 10:18] = (np.maximum(committed, cost) / 28)[:, None]
@@ -408,13 +429,30 @@ def _option(name, kind, parts, flop, ready, after, seed, observed=(), reasons=()
     campaign = _run(pools, flop, ready, after, rng, 10 * DAY_S)
     wall = np.where(np.isfinite(campaign.release_s), campaign.release_s, HORIZON_S)
     return OptionResult(
-        option=OptionSpec(name=name, kind=kind, pools=tuple(specs), observed=tuple(observed), note=note, move=MoveSpec() if len(specs) > 1 else None),
+        option=OptionSpec(
+            name=name,
+            kind=kind,
+            pools=tuple(specs),
+            observed=tuple(observed),
+            note=note,
+            move=MoveSpec() if len(specs) > 1 else None,
+        ),
         feasible=bool(np.isfinite(campaign.release_s).any()),
         reasons=tuple(reasons),
         pools=tuple(pools),
         campaign=campaign,
         costs=_costs(pools, campaign, kind, rng),
-        best=pools[-1].searches[-1] if not reasons else SearchResult(best=None, top=(), pareto=(), num_layouts=812, num_feasible=0, infeasible={LayoutStatus.OUT_OF_MEMORY: 812}, nearest=(Layout(tp=8), 3.1e9)),
+        best=pools[-1].searches[-1]
+        if not reasons
+        else SearchResult(
+            best=None,
+            top=(),
+            pareto=(),
+            num_layouts=812,
+            num_feasible=0,
+            infeasible={LayoutStatus.OUT_OF_MEMORY: 812},
+            nearest=(Layout(tp=8), 3.1e9),
+        ),
         limited_by={cause: float(np.mean(delay / wall)) for cause, delay in campaign.delay_s.items()},
     )
 
@@ -425,24 +463,126 @@ def _day(iso: str) -> float:
 
 def _scenario(n: int, options: tuple[OptionSpec, ...], deadline: str | None) -> Scenario:
     moe = MoeSpec(num_experts=8, top_k=2, expert_ffn=16384, dense_residual_ffn=32768)
-    model = ModelSpec(name="grok-3-stand-in", num_layers=64, hidden=12288, num_heads=96, num_kv_heads=8, head_dim=128, ffn_hidden=32768, vocab=131072, moe=moe)
+    model = ModelSpec(
+        name="grok-3-stand-in",
+        num_layers=64,
+        hidden=12288,
+        num_heads=96,
+        num_kv_heads=8,
+        head_dim=128,
+        ffn_hidden=32768,
+        vocab=131072,
+        moe=moe,
+    )
     step = StepConfig(global_batch=4096, seq_len=8192, precision="bf16")
     facts = tuple(
-        Fact(path=path, text=text, kind=kind, source=source, why=why, how=how, low=low, high=high, known_on=day, file=file, line=line)
+        Fact(
+            path=path,
+            text=text,
+            kind=kind,
+            source=source,
+            why=why,
+            how=how,
+            low=low,
+            high=high,
+            known_on=day,
+            file=file,
+            line=line,
+        )
         for path, text, kind, source, why, how, low, high, day, file, line in (
-            ("options.Stay at Oracle.price", "2.50 USD/h", Kind.ASSUMED, None, "the contract is not public", "", "2.00 USD/h", "4.70 USD/h", AS_OF, "memphis.yaml", 61),
-            ("run.restarted_work", "5 %", Kind.ASSUMED, None, "teams repeat attempts; no record is public", "", "0 %", "25 %", AS_OF, "memphis.yaml", 36),
-            ("run.ready", "2024-07-22", Kind.QUOTED, SOURCES[0], "", "'training later this month'", "2024-07-15", "2024-08-20", dt.date(2024, 7, 10), "memphis.yaml", 35),
-            ("sites.memphis.grid", "8 MW", Kind.PUBLISHED, SOURCES[1], "", "", "", "", dt.date(2024, 6, 5), "memphis.yaml", 98),
-            ("hostile", HOSTILE, Kind.DERIVED, SOURCES[3], HOSTILE, "half of the printed figure", "", "", dt.date(2024, 1, 1), "", None),
-            *((f"accelerators.h100-sxm.fact-{i}", f"{i} GB/s", Kind.DATASHEET, SOURCES[1], "", "", "", "", dt.date(2023, 3, 1), "accelerators/h100-sxm.yaml", i) for i in range(60)),
+            (
+                "options.Stay at Oracle.price",
+                "2.50 USD/h",
+                Kind.ASSUMED,
+                None,
+                "the contract is not public",
+                "",
+                "2.00 USD/h",
+                "4.70 USD/h",
+                AS_OF,
+                "memphis.yaml",
+                61,
+            ),
+            (
+                "run.restarted_work",
+                "5 %",
+                Kind.ASSUMED,
+                None,
+                "teams repeat attempts; no record is public",
+                "",
+                "0 %",
+                "25 %",
+                AS_OF,
+                "memphis.yaml",
+                36,
+            ),
+            (
+                "run.ready",
+                "2024-07-22",
+                Kind.QUOTED,
+                SOURCES[0],
+                "",
+                "'training later this month'",
+                "2024-07-15",
+                "2024-08-20",
+                dt.date(2024, 7, 10),
+                "memphis.yaml",
+                35,
+            ),
+            (
+                "sites.memphis.grid",
+                "8 MW",
+                Kind.PUBLISHED,
+                SOURCES[1],
+                "",
+                "",
+                "",
+                "",
+                dt.date(2024, 6, 5),
+                "memphis.yaml",
+                98,
+            ),
+            (
+                "hostile",
+                HOSTILE,
+                Kind.DERIVED,
+                SOURCES[3],
+                HOSTILE,
+                "half of the printed figure",
+                "",
+                "",
+                dt.date(2024, 1, 1),
+                "",
+                None,
+            ),
+            *(
+                (
+                    f"accelerators.h100-sxm.fact-{i}",
+                    f"{i} GB/s",
+                    Kind.DATASHEET,
+                    SOURCES[1],
+                    "",
+                    "",
+                    "",
+                    "",
+                    dt.date(2023, 3, 1),
+                    "accelerators/h100-sxm.yaml",
+                    i,
+                )
+                for i in range(60)
+            ),
         )
     )
     ranged = Triangular(name="run.stages.pretraining.flop", low=2.85e26, mode=3.6e26, high=4.64e26)
     training = TrainingSpec(
         stages=(
             StageSpec(name="pretraining", kind="compute", step=step, flop=ranged),
-            StageSpec(name="post-training", kind="calendar", duration_s=Triangular(name="post", low=30 * DAY_S, mode=42 * DAY_S, high=75 * DAY_S), share_used=0.3),
+            StageSpec(
+                name="post-training",
+                kind="calendar",
+                duration_s=Triangular(name="post", low=30 * DAY_S, mode=42 * DAY_S, high=75 * DAY_S),
+                share_used=0.3,
+            ),
         ),
         ready_s=Triangular(name="run.ready", low=5 * DAY_S, mode=12 * DAY_S, high=41 * DAY_S),
         run_share=(ShareStep(from_s=0.0, share=Fixed(value=0.8)),),
@@ -482,7 +622,9 @@ def _scenario(n: int, options: tuple[OptionSpec, ...], deadline: str | None) -> 
     )  # fmt: skip
 
 
-def memphis_plan(n: int = 200, *, deadline: str | None = "2025-03-01", hostile: bool = False, version: str = "0.1.0") -> Plan:
+def memphis_plan(
+    n: int = 200, *, deadline: str | None = "2025-03-01", hostile: bool = False, version: str = "0.1.0"
+) -> Plan:
     """The plan. `hostile` puts markup into every name and text that a scenario may hold."""
     rng = np.random.default_rng(7)
     flop = rng.triangular(2.85e26, 3.6e26, 4.64e26, n)
@@ -490,7 +632,13 @@ def memphis_plan(n: int = 200, *, deadline: str | None = "2025-03-01", hostile: 
     common = (flop, ready, after)
     seen = (
         ObservedSpec(what="all_installed", text="100k training cluster online", at_s=_day("2024-09-02"), source="post"),
-        ObservedSpec(what="powered", text="43 MW on 22 July, by satellite and permits", at_s=_day("2024-07-22"), value=27_000, source="chamber"),
+        ObservedSpec(
+            what="powered",
+            text="43 MW on 22 July, by satellite and permits",
+            at_s=_day("2024-07-22"),
+            value=27_000,
+            source="chamber",
+        ),
         ObservedSpec(what="all_powered", text="150 MW of grid power", at_s=_day("2025-05-01"), source="chamber"),
         ObservedSpec(what="pretraining", text="Pre-training finished", at_s=_day("2025-01-03"), source="release"),
         ObservedSpec(what="release", text="Grok 3 beta", at_s=_day("2025-02-17"), source="release"),
@@ -506,7 +654,14 @@ def memphis_plan(n: int = 200, *, deadline: str | None = "2025-03-01", hostile: 
         _option(HOSTILE if hostile else "Build in Memphis", "build", [memphis], *common, 3, observed=seen),
         _option("Build new", "build", [new], *common, 4),
         _option("Start at Oracle, move to Memphis", "mix", [oracle, memphis], *common, 5),
-        _option("Two racks in the office", "rent", [_rent("office", 128, 30, 5, rng, n)], *common, 6, reasons=("Office: none of 812 layouts fits (812 out_of_memory)",)),
+        _option(
+            "Two racks in the office",
+            "rent",
+            [_rent("office", 128, 30, 5, rng, n)],
+            *common,
+            6,
+            reasons=("Office: none of 812 layouts fits (812 out_of_memory)",),
+        ),
     ]
     main = options[2].option.name
     levers = tuple(

@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from makespan.report.console import terminal
     from makespan.report.data import result
     from makespan.report.folder import write_run
     from makespan.report.page import html
     from makespan.report.schema import result_schema
     from makespan.report.step_text import search_data, search_table, step_data, step_table, why_nothing_fits
-    from makespan.report.console import terminal
 
 _PLACES = {
     "html": "page",

@@ -131,7 +131,7 @@ def _observed(console: Console, options: Sequence[Option]) -> None:
     for option, seen in judged:
         happened = words.observed_text(seen, seen["value"] if seen["value"] is not None else seen["date"])
         when = f" on {f.date(seen['date'])}" if seen["value"] is not None and seen["date"] else ""
-        forecast = f"{words.observed_text(seen, seen['forecast']['p10'])} to {words.observed_text(seen, seen['forecast']['p90'])}"
+        forecast = words.observed_span(seen)
         note = " (identity)" if seen["identity"] else ""
         _say(
             console,

@@ -12,7 +12,8 @@ import numpy as np
 from makespan.provenance import Fact
 from makespan.report.bands import band, date_band, iso_date, number
 from makespan.report.curves import common_grid, gantt, option_curves
-from makespan.report.labels import NOT_MODELLED, readable
+from makespan.report.formats import in_unit_of
+from makespan.report.labels import NOT_MODELLED, lever_label
 from makespan.report.observed import judged
 from makespan.report.words import answers
 from makespan.specs.layout import Layout
@@ -61,7 +62,7 @@ def result(plan: Plan) -> dict[str, Any]:
         "changes": [_change(change) for change in plan.changes],
         "observed": [judged(scenario, None, seen) for seen in scenario.observed],
         "weakest_fact": plan.weakest.name.lower(),
-        "facts": [_fact(scenario, fact) for fact in sorted(plan.facts, key=lambda fact: (fact.kind, fact.path))],
+        "facts": [_fact(scenario, fact) for fact in _weak_first(scenario, plan.facts)],
         "rules": [{"path": rule.path, "value": rule.value, "rule": rule.rule} for rule in scenario.rules],
         "not_modelled": list(NOT_MODELLED),
     }
@@ -278,19 +279,32 @@ def _level(level: int, search: SearchResult) -> dict[str, Any]:
     }
 
 
+def _before_horizon(scenario: Scenario, seconds: float) -> str | None:
+    """A date, or None where it is the horizon: levers count "never" as that."""
+    return iso_date(scenario.as_of, seconds) if seconds < scenario.horizon_s else None
+
+
 def _lever(scenario: Scenario, lever: Lever, facts: Sequence[Fact]) -> dict[str, Any]:
-    fact = next((fact for fact in facts if fact.path == lever.name), None)
+    written = next((fact.text for fact in facts if fact.path == lever.name), None)
+    if written is None:
+        written = next((rule.value for rule in scenario.rules if rule.path == lever.name), "")
     swing = abs(lever.late_s - lever.early_s)
+
+    def text(value: float) -> str:
+        if lever.name == "model.candidates":
+            return scenario.models[min(int(value), len(scenario.models) - 1)].model.name
+        return in_unit_of(value, written, scenario.as_of)
+
     return {
         "option": lever.option,
         "name": lever.name,
-        "label": readable(lever.name),
+        "label": lever_label(lever.name),
         "low": number(lever.low),
         "high": number(lever.high),
-        "low_text": fact.low if fact else "",
-        "high_text": fact.high if fact else "",
-        "release_at_low": iso_date(scenario.as_of, lever.early_s),
-        "release_at_high": iso_date(scenario.as_of, lever.late_s),
+        "low_text": text(lever.low),
+        "high_text": text(lever.high),
+        "release_at_low": _before_horizon(scenario, lever.early_s),
+        "release_at_high": _before_horizon(scenario, lever.late_s),
         "swing_s": None if math.isnan(swing) else number(swing),
     }
 
@@ -304,6 +318,11 @@ def _change(change: Change) -> dict[str, Any]:
         "gained_s": number(change.gained_s),
         "extra_cost_usd": number(change.extra_cost_usd),
     }
+
+
+def _weak_first(scenario: Scenario, facts: Sequence[Fact]) -> list[Fact]:
+    """Weakest kind first; among equals the scenario's own before the catalog's."""
+    return sorted(facts, key=lambda fact: (fact.kind, fact.file != scenario.path, fact.path))
 
 
 def _fact(scenario: Scenario, fact: Fact) -> dict[str, Any]:

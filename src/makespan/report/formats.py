@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from makespan.units import DAY_S, GWH_J, HOUR_S, MINUTE_S, YEAR_S
+from makespan.units import DAY_S, GWH_J, HOUR_S, MINUTE_S, QUANTITIES, YEAR_S, UnitError, parse
 
 DASH = "–"
 NEVER = "never"
@@ -228,6 +228,37 @@ def plain(value: float | None) -> str:
     if value != 0 and not 1e-3 <= abs(value) < 1e9:
         return scientific(value).replace("e-0", "e-")
     return significant(value)
+
+
+def in_unit_of(value: float, written: str, as_of: dt.date) -> str:
+    """An SI value in the unit in which a text of the same quantity is written; a date for a date.
+
+    `written` is the text of a fact or of a rule ("3 d (0.5 d to 14 d)"). A value without a known unit stays SI.
+
+    >>> day = dt.date(2024, 7, 10)
+    >>> in_unit_of(259200.0, "7 d (1 d to 14 d)", day), in_unit_of(3.6e26, "4e26 FLOP", day)
+    ('3.00 d', '3.60e26 FLOP')
+    >>> in_unit_of(0.05, "10 %", day), in_unit_of(5e-9, "4.3e-4/d", day), in_unit_of(864000.0, "2024-07-22", day)
+    ('5.00 %', '4.32e-4/d', '20 Jul 2024')
+    >>> in_unit_of(24000.0, "16000", day), in_unit_of(1.1, "", day)
+    ('24,000', '1.10')
+    """
+    if not math.isfinite(value):
+        return DASH
+    if re.match(r"\d{4}-\d\d-\d\d$", written):
+        return date(as_of + dt.timedelta(seconds=value))
+    found = re.match(r"[\d.,_]+(?:[eE][+-]?\d+)?(\s*)([^\d\s(][^(]*?)?\s*(?:\(|$)", written)
+    if found is None or not found[2]:
+        return plain(value)
+    space, unit = found[1], found[2]
+    for quantity in QUANTITIES:
+        try:
+            factor = parse(f"1{space}{unit}", quantity)
+        except UnitError:
+            continue
+        if factor > 0:
+            return f"{plain(value / factor)}{space}{unit}"
+    return plain(value)
 
 
 def mass(kilogram: float | None) -> str:

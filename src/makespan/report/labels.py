@@ -10,6 +10,21 @@ KINDS = {
     "mix": "rent, then move",
 }
 
+LEVERS = {
+    "step.time_factor": "speed of a step against the prediction",
+    "model.candidates": "which of the models is trained",
+    "run.ready": "date when data and recipe are ready",
+    "run.execution": "execution of the team",
+    "run.restarted_work": "work thrown away and repeated",
+    "failures.per_accelerator": "failures that grow with size",
+    "failures.per_job": "failures that do not grow with size",
+    "recovery.detection": "time to notice a failure",
+    "recovery.restart": "time to restart",
+    "recovery.repair": "time to repair a node",
+    "checkpoints.blocking": "stop for a checkpoint",
+    "checkpoints.save": "time until a checkpoint is safe",
+}
+
 LEDGER = {
     "productive": ("Training", "steps that count towards the model"),
     "wait_recipe": ("Waiting for data and recipe", "accelerators may be there, but the run is not ready to start"),
@@ -76,6 +91,10 @@ COSTS = {
     "energy": "Energy",
     "power": "Power",
     "power_fixed": "Power, fixed charges",
+    "generation_fixed": "Hire of generators",
+    "move": "Moving",
+    "substation": "Substation",
+    "batteries": "Batteries",
     "staff": "Staff",
     "maintenance": "Maintenance",
     "compute": "Servers, network and storage",
@@ -88,6 +107,9 @@ STEP_PARTS = {
     "attention": "Attention",
     "elementwise": "Norms, activations and other memory-bound work",
     "moe": "Routing of experts",
+    "experts": "Experts",
+    "permute": "Routing of tokens to experts",
+    "head": "Head and loss",
     "bubble": "Pipeline bubble",
     "optimizer": "Optimizer",
     "jitter": "Waiting for the slowest",
@@ -164,6 +186,22 @@ def readable(name: str) -> str:
     'sites: memphis: install rate'
     """
     return re.sub(r"\s+", " ", name.replace("_", " ").replace(".", ": ")).strip()
+
+
+def lever_label(name: str) -> str:
+    """The plain words for an uncertain input: those of `LEVERS`, or its path without the folders everything is in.
+
+    >>> lever_label("run.restarted_work"), lever_label("sites.memphis.power.grid-to-50-mw.from")
+    ('work thrown away and repeated', 'memphis, power, grid to 50 mw, from')
+    >>> lever_label("options.stay-at-oracle.ramp.0.count")
+    'stay at oracle, ramp 1, count'
+    """
+    if name in LEVERS:
+        return LEVERS[name]
+    parts = [part for part in name.split(".") if part not in ("run", "stages", "options", "sites")]
+    words = [str(int(part) + 1) if part.isdigit() else re.sub(r"[-_]+", " ", part) for part in parts]
+    joined = ", ".join(words)
+    return re.sub(r", (\d+)\b", r" \1", joined)
 
 
 def label(table: dict[str, str], name: str) -> str:

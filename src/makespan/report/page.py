@@ -120,11 +120,6 @@ def command(plan: Plan, data: dict[str, Any]) -> str:
     return shlex.join(parts)
 
 
-def lever_value(lever: dict[str, Any], end: str) -> str:
-    """The low or the high value of a lever, as written where the scenario has it."""
-    return f.plain(lever[end])
-
-
 def milestone(option: dict[str, Any], part: str) -> dict[str, Any]:
     """The date band of one of `PARTS`."""
     band: dict[str, Any] = option["completion"][part] if part in option["completion"] else option[part]
@@ -180,6 +175,6 @@ def _environment() -> Environment:
     environment.filters.update(safe_url=safe_url, readable=labels.readable)
     environment.globals.update(
         labels=labels, words=words, parts=PARTS, milestone=milestone, observed_value=words.observed_text,
-        lever_value=lever_value, word=labels.label, accelerator_hours=accelerator_hours, colours=COLOURS,
+        word=labels.label, accelerator_hours=accelerator_hours, colours=COLOURS,
     )  # fmt: skip
     return environment

@@ -312,7 +312,7 @@ def _lever() -> Schema:
             "label": TEXT,
             "low": MAYBE_NUMBER,
             "high": MAYBE_NUMBER,
-            "low_text": TEXT,
+            "low_text": {**TEXT, "description": "The same with its unit."},
             "high_text": TEXT,
             "release_at_low": MAYBE_DATE,
             "release_at_high": MAYBE_DATE,

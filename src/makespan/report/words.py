@@ -19,13 +19,12 @@ Option = dict[str, Any]
 def answers(data: dict[str, Any]) -> list[str]:
     """Sentences, most important first, without markup. Each stands alone."""
     options: list[Option] = data["options"]
-    replicates: int = data["scenario"]["num_replicates"]
     lines: list[str] = []
     best = fastest(options)
     if best is None:
         lines.append(_nobody(data))
     else:
-        lines.append(_first(best, options, replicates))
+        lines.append(_first(best, data))
         lines.append(_price(best))
         lines += _alternatives(best, options)
     if data["scenario"]["deadline"] is not None:
@@ -93,6 +92,14 @@ def observed_text(seen: dict[str, Any], value: float | str | None) -> str:
     return f.count(value)
 
 
+def observed_span(seen: dict[str, Any]) -> str:
+    """P10 to P90 of the forecast that an observation is compared with."""
+    low, high = seen["forecast"]["p10"], seen["forecast"]["p90"]
+    if isinstance(low, str):
+        return f.date(low) if low == high else f.date_range(low, high)
+    return f"{observed_text(seen, low)} – {observed_text(seen, high)}"
+
+
 def days_between(earlier: str, later: str) -> int:
     """Days from one ISO date to another."""
     return (dt.date.fromisoformat(later) - dt.date.fromisoformat(earlier)).days
@@ -106,52 +113,59 @@ def _nobody(data: dict[str, Any]) -> str:
     )
 
 
-def _first(best: Option, options: Sequence[Option], replicates: int) -> str:
+def _first(best: Option, data: dict[str, Any]) -> str:
     band = release(best)
+    replicates: int = data["scenario"]["num_replicates"]
     if replicates == 1:
         return f"{best['name']} finishes first: the model is released on {f.date(band['p50'])}."
-    text = (
-        f"{best['name']} finishes first: the model is released around {f.date(band['p50'])} "
-        f"(8 chances in 10 that it is {f.date_range(band['p10'], band['p90'])})."
-    )
-    if len(options) > 1:
+    if band["p90"] is None:
+        horizon = f.date(data["scenario"]["horizon"])
+        spread = (
+            f"one chance in ten of {f.date(band['p10'])} or earlier, "
+            f"{f.share(1 - band['probability_complete'])} that it is not done by {horizon}"
+        )
+    else:
+        spread = f"eight chances in ten that it is {f.date_range(band['p10'], band['p90'])}"
+    text = f"{best['name']} finishes first: the model is released around {f.date(band['p50'])} ({spread})."
+    if len(data["options"]) > 1:
         ahead = f.odds(best["probability_first"], replicates)
         text += f" It is ahead of the other options in {ahead} of {replicates:,} simulated futures."
     return text
 
 
 def _price(best: Option) -> str:
-    held = limits(best, 1)
     text = (
-        f"It charges this model {f.money(best['cost_of_model_usd']['p50'])} and commits "
-        f"{f.money(best['committed_usd']['p50'])} in all; it takes {f.energy(best['energy_j']['facility']['p50'])} "
-        f"and up to {f.power(best['peak_power_w']['facility']['p50'])}."
+        f"The model then costs {f.money(best['cost_of_model_usd']['p50'])}, with "
+        f"{f.money(best['committed_usd']['p50'])} committed in all; it takes "
+        f"{f.energy(best['energy_j']['facility']['p50'])} and up to {f.power(best['peak_power_w']['facility']['p50'])}."
     )
+    held = limits(best, 1)
     if held:
         name, share = held[0]
-        text += f" The training itself is {f.share(training_share(best))} of the wait; the largest delay is {name} ({f.share(share)})."
+        text += f" {f.share(training_share(best))} of the wait is the training itself; the largest delay is {name} ({f.share(share)})."
     return text
 
 
 def _alternatives(best: Option, options: Sequence[Option]) -> list[str]:
     """What less money buys: the cheapest for the model, and the one that commits least."""
-    lines: list[str] = []
+    says: dict[str, list[str]] = {}
     finishing = [option for option in options if release(option)["p50"] is not None]
-    if len(finishing) < 2:
-        return lines
-    for key, says in (
-        ("cost_of_model_usd", "is the cheapest for this model"),
+    for key, claim in (
+        ("cost_of_model_usd", "costs least for this model"),
         ("committed_usd", "commits the least money"),
     ):
         priced = [option for option in finishing if option[key]["p50"] is not None]
         least = min(priced, key=lambda option: option[key]["p50"], default=None)
         if least is None or least is best or best[key]["p50"] is None:
             continue
-        later = days_between(release(best)["p50"], release(least)["p50"])
-        when = f"{f.days(later * DAY_S)} later" if later > 0 else "at about the same date"
-        lines.append(
-            f"{least['name']} {says} ({f.money(least[key]['p50'])} against {f.money(best[key]['p50'])}), {when}."
-        )
+        prices = f"{claim} ({f.money(least[key]['p50'])} against {f.money(best[key]['p50'])})"
+        says.setdefault(least["name"], []).append(prices)
+    lines = []
+    for option in finishing:
+        if option["name"] in says:
+            later = days_between(release(best)["p50"], release(option)["p50"])
+            when = f"{f.days(later * DAY_S)} later" if later > 0 else "at about the same date"
+            lines.append(f"{option['name']} {' and '.join(says[option['name']])}, {when}.")
     return lines
 
 
@@ -171,16 +185,13 @@ def _deadline(data: dict[str, Any]) -> str:
 
 def _seldom(data: dict[str, Any]) -> list[str]:
     """One sentence on the options that may not finish at all."""
-    parts = []
-    for option in sorted(data["options"], key=lambda option: release(option)["probability_complete"]):
-        done = release(option)["probability_complete"]
-        if done >= SELDOM:
-            continue
-        if done == 0:
-            parts.append(f"{option['name']} never")
-        else:
-            parts.append(f"{option['name']} only in {f.share(done)} of the futures")
-    return [f"Finished by {f.date(data['scenario']['horizon'])}: {', '.join(parts)}."] if parts else []
+    seldom = [option for option in data["options"] if release(option)["probability_complete"] < SELDOM]
+    seldom.sort(key=lambda option: release(option)["probability_complete"])
+    replicates = data["scenario"]["num_replicates"]
+    parts = [f"{option['name']} {f.odds(release(option)['probability_complete'], replicates)}" for option in seldom]
+    if not parts:
+        return []
+    return [f"Odds of finishing at all, by {f.date(data['scenario']['horizon'])}: {', '.join(parts)}."]
 
 
 def _what_happened(options: Sequence[Option]) -> list[str]:

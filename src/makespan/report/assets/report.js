@@ -68,7 +68,6 @@
   const FONT = getComputedStyle(document.body).fontFamily;
   const colour = (index) => css(`--c${index % 8}`);
   const dash = (index) => index < 8 ? "solid" : "dashed";
-  const stackColour = (index) => css(`--s${index % 11}`);
   const text = (size = 12) => ({ color: css("--soft"), fontSize: size, fontFamily: FONT });
   const axisLine = () => ({ lineStyle: { color: css("--axis") } });
   const splitLine = () => ({ lineStyle: { color: css("--line") } });
@@ -86,16 +85,24 @@
     type: "value", axisLine: { show: false }, splitLine: splitLine(), splitNumber: 4, axisLabel: { ...text(), formatter: write, hideOverlap: true }, ...extra,
   });
   // Names of rows: beside the plot, or above each bar on a phone.
-  const rowAxis = (names) => ({
+  const rowAxis = (names, gap = 8) => ({
     type: "category", data: names, inverse: true, axisTick: { show: false }, axisLine: { show: false },
     axisLabel: phone()
-      ? { ...text(11.5), inside: true, margin: 0, align: "left", verticalAlign: "bottom", padding: [0, 0, 11, 0], color: css("--ink"), width: window.innerWidth - 70, overflow: "truncate" }
+      ? { ...text(11.5), inside: true, margin: 0, align: "left", verticalAlign: "bottom", padding: [0, 0, gap, 0], color: css("--ink"), width: window.innerWidth - 70, overflow: "truncate" }
       : { ...text(12.5), color: css("--ink"), width: 200, overflow: "break", lineHeight: 15 },
     z: 10,
   });
   const rowGrid = (extra) => ({ left: phone() ? 6 : 214, right: 26, top: 10, bottom: 30, ...extra });
   const barHeight = (api, share) => api.size([0, 1])[1] * share;
-  const lower = () => phone() ? 6 : 0;  // bars sit below their name on a phone
+  const lower = () => phone() ? 8 : 0;  // bars sit below their name on a phone
+
+  // Height of a chart with one row a name: `space` is what axis and legend take.
+  function fitRows(id, rows, space, each) {
+    const element = document.getElementById(id);
+    if (!element) return;
+    element.style.height = `${space + rows * (phone() ? Math.max(each, 44) : each)}px`;
+    if (charts.has(id)) charts.get(id).resize();
+  }
 
   function draw(id, option) {
     const element = document.getElementById(id);
@@ -131,6 +138,7 @@
   function releaseChart() {
     const [low, high] = dateRange();
     const seen = observedReleases();
+    fitRows("chart-release", options.length, 60, 46);
     draw("chart-release", {
       grid: rowGrid({ bottom: 44 }),
       xAxis: dateAxis({ min: low, max: high, splitLine: { show: true, lineStyle: { color: css("--line") } } }),
@@ -152,8 +160,7 @@
             const x = (t) => api.coord([t === null ? high : t, row])[0];
             const y = api.coord([low, row])[1] + lower(), h = Math.min(barHeight(api, 0.34), 18);
             if (band.p10 === null) {
-              const q05 = quantile(options[row], 0.05);
-              return { type: "text", x: api.coord([low, row])[0] + 6, y, style: { text: q05 === null ? "never" : "after the end in more than nine futures of ten", fill: css("--soft"), fontSize: 12, verticalAlign: "middle" } };
+              return { type: "text", x: api.coord([low, row])[0] + 6, y, style: { text: options[row].completion.release.probability_complete === 0 ? "never" : `done by ${format.date(data.scenario.horizon)} in ${format.share(options[row].completion.release.probability_complete)} of the futures`, fill: css("--soft"), fontSize: 12, verticalAlign: "middle" } };
             }
             const p10 = x(iso(band.p10)), p90 = x(iso(band.p90)), p50 = band.p50 === null ? null : x(iso(band.p50));
             const never = band.p90 === null;
@@ -286,11 +293,21 @@
   }
 
   // ---- stacks ------------------------------------------------------------------------------------------------------
+  const MOST = 9, REST = "everything_else";
   // Rows are options, pieces are named parts; the same name has the same colour in every row.
   function stackChart(id, rows, table, write, axisWrite, more = {}) {
     const totals = new Map();
     for (const row of rows) for (const [name, value] of row.parts) totals.set(name, (totals.get(name) || 0) + (value || 0));
-    const names = (more.order || [...totals.keys()]).filter((name) => totals.get(name) > 0);
+    let names = (more.order || [...totals.keys()]).filter((name) => totals.get(name) > 0);
+    if (!more.order && names.length > MOST) {
+      const kept = [...names].sort((a, b) => totals.get(b) - totals.get(a)).slice(0, MOST - 1);
+      rows = rows.map((row) => ({
+        name: row.name,
+        parts: [...row.parts.filter(([name]) => kept.includes(name)), [REST, row.parts.reduce((sum, [name, v]) => sum + (kept.includes(name) ? 0 : v || 0), 0)]],
+      }));
+      names = [...names.filter((name) => kept.includes(name)), REST];
+    }
+    if (more.first) names.sort((a, b) => (b === more.first) - (a === more.first));
     const element = document.getElementById(id);
     let legendRows = 1, used = 0;
     for (const name of names) {
@@ -298,10 +315,11 @@
       if (used + wide > element.clientWidth && used > 0) { legendRows++; used = 0; }
       used += wide;
     }
+    fitRows(id, rows.length, 50 + 20 * legendRows, 40);
     const series = names.map((name, index) => ({
-      type: "bar", stack: "all", name: word(table, name), barMaxWidth: 20, barCategoryGap: phone() ? "60%" : "40%",
+      type: "bar", stack: "all", name: word(table, name), barMaxWidth: phone() ? 14 : 20, barCategoryGap: "40%",
       data: rows.map((row) => (row.parts.find(([part]) => part === name) || [0, 0])[1] || 0),
-      itemStyle: { color: (more.colours && more.colours[name]) ? css(more.colours[name]) : stackColour(index), borderColor: css("--card"), borderWidth: 0.6 },
+      itemStyle: { color: css(more.colours && more.colours[name] ? more.colours[name] : name === REST ? "--s9" : `--s${index % 9}`), borderColor: css("--card"), borderWidth: 0.6 },
     }));
     if (series.length && more.marks) series.push({
       type: "custom", name: "limit", tooltip: { show: false }, silent: true, z: 5, encode: { x: 0, y: 1 }, data: more.marks.map((value, row) => [value, row]),
@@ -314,7 +332,7 @@
       grid: rowGrid({ top: 16 + 20 * legendRows, left: phone() ? 6 : more.narrow ? 150 : 214 }),
       legend: { top: 0, left: 0, icon: "roundRect", itemWidth: 11, itemHeight: 11, itemGap: 10, textStyle: { ...text(11.5), color: css("--ink"), width: phone() ? 130 : undefined, overflow: "truncate" }, data: series.filter((s) => s.name !== "limit").map((s) => s.name) },
       xAxis: valueAxis(axisWrite, { max: more.max, splitNumber: phone() ? 3 : 5, minInterval: more.minInterval }),
-      yAxis: { ...rowAxis(rows.map((row) => row.name)), ...(more.narrow && !phone() ? { axisLabel: { ...text(12), color: css("--ink"), width: 138, overflow: "break", lineHeight: 14 } } : {}) },
+      yAxis: { ...rowAxis(rows.map((row) => row.name), 11), ...(more.narrow && !phone() ? { axisLabel: { ...text(12), color: css("--ink"), width: 138, overflow: "break", lineHeight: 14 } } : {}) },
       tooltip: tooltip({
         trigger: "axis", axisPointer: { type: "shadow" },
         formatter: (points) => {
@@ -339,7 +357,7 @@
     stackChart("chart-ledger", parts("ledger", "line", "mean_s").map((row) => ({ ...row, parts: row.parts.map(([n, v]) => [n, v === null ? null : v / 86400]) })),
       "ledger", (x) => format.duration(x * 86400), (x) => x.toLocaleString("en-US"), { order: Object.keys(LEDGER), colours: LEDGER });
     const causes = options.map((option) => ({ name: option.name, parts: option.limited_by.map((row) => [row.cause, row.share]) }));
-    stackChart("chart-limits", causes, "cause", format.share, format.share, { max: 1, colours: { training: "--s0", compute: "--s0", productive: "--s0" } });
+    stackChart("chart-limits", causes, "cause", format.share, format.share, { max: 1, first: ["compute", "training", "productive"].find((name) => causes.some((row) => row.parts.some(([part]) => part === name))) });
   }
 
   // ---- the build ---------------------------------------------------------------------------------------------------
@@ -350,6 +368,7 @@
       const rows = site.milestones;
       const dates = rows.flatMap((row) => [row.start.p50, row.end.p50, row.end.p90]).map(iso).filter((x) => x !== null);
       const low = Math.min(...dates, start), high = Math.max(...dates, start + 30 * DAY) + 10 * DAY;
+      fitRows(`chart-gantt-${index}`, rows.length, 40, 26);
       draw(`chart-gantt-${index}`, {
         grid: rowGrid({ top: 4 }),
         xAxis: dateAxis({ min: low, max: high, splitLine: { show: true, lineStyle: { color: css("--line") } } }),
@@ -419,23 +438,21 @@
 
   // ---- what the date depends on ------------------------------------------------------------------------------------
   let leverGroup = 0;
-  const leverEnd = (row, end) => phone() || missing(row[end]) ? end : `${end}: ${plain(row[end])}`;
-  const plain = (x) => x !== 0 && (Math.abs(x) < 1e-3 || Math.abs(x) >= 1e9) ? x.toExponential(2).replace("e+", "e") : significant(x);
+  const leverEnd = (row, side) => (phone() ? side : row[side + "_text"]) + (row["release_at_" + side] === null ? ": never" : "");
   function leverChart() {
     const names = [];
     const select = document.getElementById("lever-option");
     for (const lever of data.levers) if (!names.includes(lever.option)) names.push(lever.option);
     const chosen = select ? select.options[leverGroup].textContent : names[0];
     const index = options.findIndex((option) => option.name === chosen);
-    const rows = data.levers.filter((lever) => lever.option === chosen && lever.release_at_low && lever.release_at_high)
-      .sort((a, b) => (b.swing_s || 0) - (a.swing_s || 0));
+    const rows = data.levers.filter((lever) => lever.option === chosen).sort((a, b) => (b.swing_s || 0) - (a.swing_s || 0));
     if (!rows.length) return;
     const middle = iso(options[index].completion.release.p50);
-    const dates = rows.flatMap((row) => [iso(row.release_at_low), iso(row.release_at_high)]).concat(middle === null ? [] : [middle]);
+    const end = iso(data.scenario.horizon);
+    const at = (row, side) => row["release_at_" + side] === null ? end : iso(row["release_at_" + side]);
+    const dates = rows.flatMap((row) => [at(row, "low"), at(row, "high")]).concat(middle === null ? [] : [middle]);
     const width = Math.max(...dates) - Math.min(...dates), pad = Math.max(width * (phone() ? 0.3 : 0.22), 4 * DAY);
-    const element = document.getElementById("chart-levers");
-    element.style.height = `${60 + 36 * rows.length}px`;
-    if (charts.has("chart-levers")) charts.get("chart-levers").resize();
+    fitRows("chart-levers", rows.length, 44, 36);
     draw("chart-levers", {
       grid: rowGrid({ top: 6 }),
       xAxis: dateAxis({ min: Math.min(...dates) - pad, max: Math.max(...dates) + pad, minInterval: 7 * DAY,
@@ -443,13 +460,13 @@
       yAxis: rowAxis(rows.map((row) => row.label)),
       tooltip: tooltip({ trigger: "item", formatter: (p) => {
         const row = rows[p.dataIndex];
-        return `<b>${escape(row.label)}</b><br>low: released ${format.date(row.release_at_low)}<br>high: released ${format.date(row.release_at_high)}<br>difference ${format.days(row.swing_s)}`;
+        return `<b>${escape(row.label)}</b><br>${escape(row.low_text)}: released ${format.date(row.release_at_low)}<br>${escape(row.high_text)}: released ${format.date(row.release_at_high)}<br>difference ${format.days(row.swing_s)}`;
       } }),
       series: [{
-        type: "custom", clip: false, data: rows.map((row, i) => [iso(row.release_at_low), i]), encode: { x: -1, y: 1 },
+        type: "custom", clip: false, data: rows.map((row, i) => [at(row, "low"), i]), encode: { x: -1, y: 1 },
         markLine: middle === null ? undefined : { silent: true, symbol: "none", label: { show: false }, lineStyle: { color: css("--axis"), type: "solid" }, data: [{ xAxis: middle }] },
         renderItem: (params, api) => {
-          const row = rows[params.dataIndex], lowAt = iso(row.release_at_low), highAt = iso(row.release_at_high);
+          const row = rows[params.dataIndex], lowAt = at(row, "low"), highAt = at(row, "high");
           const y = api.coord([lowAt, params.dataIndex])[1] + lower(), h = Math.min(barHeight(api, 0.5), 16);
           const x1 = api.coord([Math.min(lowAt, highAt), 0])[0], x2 = api.coord([Math.max(lowAt, highAt), 0])[0];
           const ends = lowAt <= highAt ? [leverEnd(row, "low"), leverEnd(row, "high")] : [leverEnd(row, "high"), leverEnd(row, "low")];
@@ -499,16 +516,12 @@
     waiting = requestAnimationFrame(() => { for (const chart of charts.values()) chart.resize(); drawAll(); });
   });
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-  let opened = [];
-  window.addEventListener("beforeprint", () => {
-    opened = [...document.querySelectorAll("details:not([open])")];
-    for (const details of opened) details.open = true;
+  window.addEventListener("beforeprint", () => {  // closed details stay off the paper
     document.documentElement.classList.add("paper");
     for (const chart of charts.values()) chart.resize({ width: Math.min(chart.getDom().clientWidth, 660) });
     drawAll();
   });
   window.addEventListener("afterprint", () => {
-    for (const details of opened) details.open = false;
     document.documentElement.classList.remove("paper");
     for (const chart of charts.values()) chart.resize({ width: "auto" });
     drawAll();
