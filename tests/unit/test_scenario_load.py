@@ -43,8 +43,8 @@ sites:
     energy_price: 60 USD/MWh
     power:
       - {name: grid, kind: grid, capacity: 1 MW, until: 2027-03-01}
-      - {name: gas, kind: turbine, capacity: 2 MW, units: 3, spare_units: 1, after: [shell], energy_price: 40 USD/MWh, rent: 30 kUSD/MW/month}
-      - {name: pack, kind: battery, capacity: 5 MW, rent: 1 MUSD/year}
+      - {name: gas, kind: turbine, capacity: 2 MW, units: 3, spare_units: 1, after: [shell], energy_price: 40 USD/MWh, fixed: 30 kUSD/MW/month}
+      - {name: pack, kind: battery, capacity: 5 MW, fixed: 1 MUSD/year}
     costs: {extra: {substation: 24 MUSD}, discount_rate: 8 %/year}
 """
 

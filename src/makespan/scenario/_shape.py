@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import core_schema
@@ -133,7 +133,6 @@ class Provenance(Shape):
 class ValueKeys(Provenance):
     """A number with its uncertainty and its source, beside other keys."""
 
-    quantity: ClassVar[str] = ""
     value: Any = absent(description="The value, or the mode where there is a range.")
     range: list[Any] = absent(min_length=2, max_length=2, description="[lowest, highest].")
     p10: Any = absent(description="One in ten is below.")
@@ -363,8 +362,7 @@ class PowerShape(Provenance):
     spare_units: WholeOrNone = absent()
     availability: PlainShare = absent()
     energy_price: EnergyPrice = absent()
-    fixed: FixedPrice = absent(description="Another word for `rent`.")
-    rent: FixedPrice = absent(
+    fixed: FixedPrice = absent(
         description='Per installed capacity and time, "46 kUSD/MW/month", or in all, "40 MUSD/year".'
     )
     carbon: Carbon = absent()

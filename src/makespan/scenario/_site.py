@@ -306,12 +306,11 @@ def _source(
         carbon = site_carbon
     after = _after(item, known)
     charge: Distribution = NOTHING
-    key = "fixed" if item.has("fixed") else "rent"
-    if item.has(key) or gas:
-        charged = item.dist(key, default_rule(ctx, "turbine_rent"))
+    if item.has("fixed") or gas:
+        charged = item.dist("fixed", default_rule(ctx, "turbine_rent"))
         if charged is None:
             return None
-        if item.has(key) and _is_money_rate(item, key):
+        if item.has("fixed") and _is_money_rate(item):
             charge = charged
         elif capacity is not None and units is not None:
             charge = scaled(charged, capacity.central * units)
@@ -367,11 +366,11 @@ def _burns_gas(item: Section) -> bool:
     return item.text("kind") in ("turbine", "fuel_cell")
 
 
-def _is_money_rate(item: Section, key: str) -> bool:
-    """Whether a charge is money per time, rather than money per capacity and time."""
+def _is_money_rate(item: Section) -> bool:
+    """Whether `fixed` is money per time, rather than money per capacity and time."""
     from makespan.units import UnitError, parse
 
-    node = item.child(key)
+    node = item.child("fixed")
     while node is not None and not node.is_scalar:
         mapping, items = node.mapping, node.items
         node = (
