@@ -6,6 +6,7 @@ import pytest
 
 from makespan import catalog
 from makespan.search import reference, search
+from makespan.search.pareto import pareto_front
 from makespan.search.space import dp_choices, fewest_parts, product
 from makespan.specs.hardware import ClusterSpec
 from makespan.specs.layout import LayoutStatus
@@ -155,3 +156,16 @@ def test_fewest_parts_keeps_every_size_of_the_longest_part():
     for whole in range(1, 130):
         sizes = {-(-whole // parts) for parts in range(1, whole + 1)}
         assert {-(-whole // parts) for parts in fewest_parts(whole, whole)} == sizes
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pareto_front_equals_the_definition(seed):
+    import numpy as np
+
+    costs = np.random.default_rng(seed).integers(0, 6, size=(80, 3)).astype(float)
+    expected = {
+        i
+        for i, row in enumerate(costs)
+        if not any(np.all(other <= row) and (np.any(other < row) or j < i) for j, other in enumerate(costs) if j != i)
+    }
+    assert set(pareto_front(costs).tolist()) == expected
