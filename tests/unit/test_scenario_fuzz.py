@@ -194,3 +194,13 @@ def test_alias_bombs_stop_early():
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
     assert outcome("\n".join(lines) + "\n") == ["MS105"]
+
+
+def test_chains_of_aliases_are_as_deep_as_brackets():
+    chain = ["a0: &a0 [x]"] + [f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 300)]
+    assert outcome("\n".join(chain) + "\n") == ["MS104"]
+
+
+def test_a_file_of_another_kind_gets_a_short_answer():
+    codes = outcome("".join(f"key{i}: {i}\n" for i in range(2000)))
+    assert 200 <= len(codes) <= 210

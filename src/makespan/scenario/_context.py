@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from makespan.errors import Problem
 from makespan.provenance import Fact, Kind, Source
-from makespan.scenario._tree import Loc, Node
+from makespan.scenario._tree import Loc, Node, shorten
 from makespan.specs.scenario import RuleUsed
 from makespan.units import DAY_S
 
@@ -43,6 +43,7 @@ class Context:
     rules: list[RuleUsed] = field(default_factory=list)
     alias_names: dict[int, str] = field(default_factory=dict)
     alias_kinds: dict[int, str] = field(default_factory=dict)
+    _seen_problems: set[Problem] = field(default_factory=set)
     _seen_facts: set[str] = field(default_factory=set)
 
     @property
@@ -80,9 +81,16 @@ class Context:
             line = column = None
             where = f"{where} (override {origin})"
         problem = Problem(
-            code=code, where=where or "file", found=found, expected=expected, fix=fix, line=line, column=column
+            code=code,
+            where=shorten(where or "file"),
+            found=shorten(found),
+            expected=expected,
+            fix=fix,
+            line=line,
+            column=column,
         )
-        if problem not in self.problems:
+        if problem not in self._seen_problems:
+            self._seen_problems.add(problem)
             self.problems.append(problem)
 
     def keep(self, facts: Iterable[Fact]) -> None:

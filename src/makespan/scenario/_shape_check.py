@@ -8,6 +8,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from makespan.scenario._context import Context, comma_hint, suggestion
 from makespan.scenario._tree import Loc, Node, locate, plain
 
+MOST_PROBLEMS = 200
+"""Problems of shape that are spelt out; a file with more of them is another kind of file."""
+
 
 def check_shape(ctx: Context, root: Node) -> None:
     """Report unknown keys, missing keys and wrong types; mark the places so that nothing else complains of them."""
@@ -18,13 +21,26 @@ def check_shape(ctx: Context, root: Node) -> None:
     try:
         ScenarioShape.model_validate(plain(root))
     except ValidationError as error:
-        for item in error.errors(include_url=False, include_context=True):
+        found = error.errors(include_url=False, include_context=True, include_input=False)
+        for item in found[:MOST_PROBLEMS]:
             _report(ctx, root, item)
+        for item in found[MOST_PROBLEMS:]:
+            ctx.bad.add(_untagged(item["loc"]))
+        if len(found) > MOST_PROBLEMS:
+            more = f"{len(found) - MOST_PROBLEMS:,} more problems of this kind"
+            ctx.report(
+                "MS111", root, "file", found=more, expected="a scenario", fix="check that this is a scenario file"
+            )
+
+
+def _untagged(tagged: Loc) -> Loc:
+    """The place without the names of the forms that were tried."""
+    return tuple(part for part in tagged if not (isinstance(part, str) and part.startswith("<") and part.endswith(">")))
 
 
 def _report(ctx: Context, root: Node, error: Any) -> None:
     tagged: Loc = error["loc"]
-    loc = tuple(part for part in tagged if not (isinstance(part, str) and part.startswith("<") and part.endswith(">")))
+    loc = _untagged(tagged)
     ctx.bad.add(loc)
     node, path, place = locate(root, loc)
     kind = error["type"]

@@ -64,8 +64,12 @@ class Node:
             return f"a list of {len(self.value)}" if self.value else "an empty list"
         if self.value is None:
             return "nothing" if not self.raw else f"'{self.raw}' (nothing)"
-        text = self.raw if len(self.raw) <= limit else self.raw[: limit - 1] + "…"
-        return f"'{text}'"
+        return f"'{shorten(self.raw, limit)}'"
+
+
+def shorten(text: str, limit: int = 300) -> str:
+    """A text of the file, short enough for a message."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def resolve_scalar(text: str) -> Scalar:

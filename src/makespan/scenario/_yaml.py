@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from makespan.errors import Problem
-from makespan.scenario._tree import Node, resolve_scalar
+from makespan.scenario._tree import Node, resolve_scalar, shorten
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 300_000
 MAX_DEPTH = 40
 MAX_NODES = 50_000
 _DROPPED = "\0"
@@ -28,7 +28,7 @@ def _stop(code: str, found: str, expected: str, fix: str, mark: Any = None) -> U
     line = mark.line + 1 if mark is not None else None
     column = mark.column + 1 if mark is not None else None
     return Unreadable(
-        Problem(code=code, where="file", found=found, expected=expected, fix=fix, line=line, column=column)
+        Problem(code=code, where="file", found=shorten(found), expected=expected, fix=fix, line=line, column=column)
     )
 
 
@@ -176,7 +176,8 @@ class _Builder:
         self.stack: list[tuple[Node, str | None, int]] = []  # container, pending anchor, nodes before it
         self.pending_key: list[str | None] = []
         self.pending_place: list[tuple[int, int] | None] = []
-        self.anchors: dict[str, tuple[Node, int]] = {}
+        self.depths: list[int] = []
+        self.anchors: dict[str, tuple[Node, int, int]] = {}  # node, values in it, levels in it
 
     def feed(self, event: Any) -> None:
         kind = type(event).__name__
@@ -203,8 +204,10 @@ class _Builder:
             node, anchor, before = self.stack.pop()
             self.pending_key.pop()
             self.pending_place.pop()
+            levels = self.depths.pop() + 1
+            self._deepen(levels)
             if anchor:
-                self.anchors[anchor] = (node, self.num_nodes - before)
+                self.anchors[anchor] = (node, self.num_nodes - before, levels)
         elif kind == "AliasEvent":
             self._alias(event)
 
@@ -217,13 +220,7 @@ class _Builder:
 
     def _open(self, event: Any, *, is_mapping: bool) -> None:
         if len(self.stack) >= MAX_DEPTH:
-            raise _stop(
-                "MS104",
-                f"more than {MAX_DEPTH} levels of nesting",
-                "a flatter file",
-                "check the brackets and the indentation",
-                event.start_mark,
-            )
+            raise self._too_deep(event.start_mark)
         mark = event.start_mark
         empty: list[Node] | dict[str, Node] = {} if is_mapping else []
         node = Node(empty, mark.line + 1, mark.column + 1, keys={} if is_mapping else None)
@@ -232,6 +229,15 @@ class _Builder:
         self.stack.append((node, getattr(event, "anchor", None), before))
         self.pending_key.append(None)
         self.pending_place.append(None)
+        self.depths.append(0)
+
+    def _too_deep(self, mark: Any) -> Unreadable:
+        found = f"more than {MAX_DEPTH} levels of nesting"
+        return _stop("MS104", found, "a flatter file", "check the brackets and the indentation", mark)
+
+    def _deepen(self, levels: int) -> None:
+        if self.depths:
+            self.depths[-1] = max(self.depths[-1], levels)
 
     def _alias(self, event: Any) -> None:
         if event.anchor not in self.anchors:
@@ -242,7 +248,10 @@ class _Builder:
                 "define the anchor (&name) earlier, and not around the alias",
                 event.start_mark,
             )
-        node, size = self.anchors[event.anchor]
+        node, size, levels = self.anchors[event.anchor]
+        if len(self.stack) + levels > MAX_DEPTH:
+            raise self._too_deep(event.start_mark)
+        self._deepen(levels)
         self._add(node, event, size)
 
     def _add(self, node: Node, event: Any, size: int) -> None:
@@ -258,7 +267,7 @@ class _Builder:
                 mark,
             )
         if node.is_scalar and getattr(event, "anchor", None) and type(event).__name__ == "ScalarEvent":
-            self.anchors[event.anchor] = (node, 1)
+            self.anchors[event.anchor] = (node, 1, 0)
         if not self.stack:
             self.root = node
             return
