@@ -60,9 +60,9 @@ def test_quickstart_expands_to_one_rented_option_and_says_every_rule():
 
     (option,) = scenario.options
     (pool,) = option.pools
-    assert (option.kind, option.name) == ("rent", "4096 x h200-sxm")
+    assert (option.kind, option.name) == ("rent", "3072 x h200-sxm")
     assert isinstance(pool, RentSpec)
-    assert [(step.from_s.central, step.num_accelerators.central) for step in pool.ramp] == [(30 * DAY_S, 4096)]
+    assert [(step.from_s.central, step.num_accelerators.central) for step in pool.ramp] == [(37 * DAY_S, 3072)]
     rules = {rule.path: rule for rule in scenario.rules}
     for path in (
         "framework",
