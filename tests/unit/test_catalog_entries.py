@@ -192,9 +192,11 @@ def test_failures_agree_with_the_runs_they_are_drawn_from():
     assert 100 < interruptions(early, 10_240, 28) < 200
 
 
-def test_a_restart_at_ten_thousand_takes_what_mlperf_took():
+def test_a_recovery_at_twelve_thousand_fits_in_megascales_fifteen_minutes():
+    """Detection, restart and growth leave room for lost work; and a restart is no quicker than an optimised start."""
     recovery = catalog.reliability("large-cluster-2024", JULY_2024).spec.recovery
 
-    at_10752 = recovery.restart_s.central + 3.39 * recovery.restart_per_doubling_s
+    restart_s = recovery.restart_s.central + 3.58 * recovery.restart_per_doubling_s  # log2(12,288 / 1,024)
 
-    assert 392 < at_10752 < 826
+    assert 600 < recovery.detection_s.central + restart_s < 900
+    assert restart_s > 30
