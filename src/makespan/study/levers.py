@@ -15,7 +15,7 @@ FloatArray = NDArray[np.float64]
 GROUP_SHARE = 0.2
 """The lowest and the highest fifth of an input are compared."""
 
-SIGNIFICANT = 3.0
+SIGNIFICANT = 4.0
 """A lever is reported when its rank correlation with the date exceeds so many standard errors, 1/sqrt(replicates - 1)."""
 
 
