@@ -84,6 +84,7 @@ PROFILE = FrameworkProfile(
     jitter_per_doubling=0.01,
     residual_sigma=0.08,
     host_overhead_per_expert_s=1e-4,
+    chunk_overhead_s=2e-4,
     measured_on=("chip",),
     largest_measured=512,
 )
@@ -347,6 +348,15 @@ def test_interval_widens_away_from_the_evidence():
     assert interval_sigma(DENSE, CLUSTER, PROFILE, 2048) == pytest.approx(0.08 + 2 * 0.01)
     assert interval_sigma(DENSE, elsewhere, PROFILE, 512) == pytest.approx(math.hypot(0.08, 0.10))
     assert interval_sigma(MIXED, CLUSTER, replace(PROFILE, residual_sigma_moe=0.2), 512) == 0.2
+
+
+def test_every_hand_over_of_a_chunk_costs():
+    """64 micro-batches in two chunks a stage: 128 hand-overs; none without a pipeline."""
+    slow = replace(PROFILE, chunk_overhead_s=1.2e-3)
+    for layout, hand_overs in ((Layout(tp=8, pp=4, dp=4, vpp=2), 128), (Layout(tp=8, dp=4), 0)):
+        before = step_estimate(DENSE, CONFIG, CLUSTER, PROFILE, layout)
+        after = step_estimate(DENSE, CONFIG, CLUSTER, slow, layout)
+        assert after.time_s - before.time_s == pytest.approx(hand_overs * 1e-3, abs=1e-9)
 
 
 def test_large_runs_wait_for_stragglers():

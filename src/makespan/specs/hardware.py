@@ -162,6 +162,7 @@ class FrameworkProfile:
     moe_slowdown : grouped GEMM, permute and router over the dense kernels. [-]
     host_overhead_s : launch floor per layer and micro-batch, forward and backward. [s]
     host_overhead_per_expert_s : added to it for every routed expert on the rank. [s]
+    chunk_overhead_s : per pipeline chunk and micro-batch, forward and backward: waiting for the neighbour, small kernels. [s]
     tp_exposed, cp_exposed, ep_exposed, pp_exposed, dp_exposed, fsdp_exposed :
         share of that communication that is not hidden behind compute. [-]
     jitter_per_doubling : step slowdown per doubling of accelerators above 1,024 (waiting for the slowest). [-]
@@ -190,6 +191,7 @@ class FrameworkProfile:
     residual_sigma: float
     supports: Mapping[str, bool] = field(default_factory=dict)
     host_overhead_per_expert_s: float = 0.0
+    chunk_overhead_s: float = 0.0
     residual_sigma_moe: float = 0.0
     memory_overhead_bytes: float = 6e9
     measured_on: tuple[str, ...] = ()

@@ -36,7 +36,8 @@ def _traffic_s(
 ) -> FloatArray:
     """Collectives of one group over `shared` parameters: by sharding stage. [s]
 
-    passes : times a step that weights are gathered and gradients reduced under ZeRO-3 (ZeRO-2: reduced).
+    passes : times a step that gradients are reduced under ZeRO-2, and weights gathered twice and gradients reduced
+        under ZeRO-3 without a pipeline.
     """
     fabric, optimizer = cluster.fabric, config.optimizer
     group = members_per_tier(fabric, size, stride)
@@ -48,7 +49,7 @@ def _traffic_s(
         np.select(
             [sharding == int(Sharding.NONE), sharding == int(Sharding.ZERO1), sharding == int(Sharding.ZERO2)],
             [whole, reduce + gather, passes * reduce + gather],
-            passes * (2.0 * gather + reduce),
+            np.where(layouts.pp > 1, gather + reduce, passes * (2.0 * gather + reduce)),
         )
     )
 
@@ -74,13 +75,14 @@ def data_parallel_times(
     ZeRO-1 and -2 (and plain data parallelism): a share `dp_exposed` always shows, the rest hides while there is compute.
     ZeRO-3 (FSDP): traffic and compute run side by side, the longer one counts, and traffic costs compute the share
     `fsdp_exposed` by contention for memory and multiprocessors. Without a pipeline ZeRO-3 gathers and reduces every
-    micro-batch; with one, once a step.
+    micro-batch. With one, a stage keeps its weights and gradients whole between micro-batches (see `memory`) and
+    gathers and reduces once a step: any other way would multiply the traffic by the micro-batches.
     """
     shared = np.maximum(state.first_shared, state.last_shared)
     experts = np.maximum(state.first_experts, state.last_experts)
     data = layouts.cp * layouts.dp
     expert_data = layouts.tp * data // (layouts.ep * layouts.etp)
-    passes = np.where(layouts.pp > 1, 1, num_micro_batches)
+    passes = num_micro_batches
 
     def traffic(parameters: FloatArray, size: IntArray, stride: IntArray) -> FloatArray:
         return _traffic_s(parameters, size, stride, cluster=cluster, config=config, layouts=layouts, passes=passes)

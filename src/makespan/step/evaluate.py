@@ -149,6 +149,7 @@ def _evaluate_rows(
 
     hop = _pipe_traffic_s(model, config, cluster, layouts)
     pipe = 2.0 * layouts.vpp * hop * count
+    handover = profile.chunk_overhead_s * np.where(layouts.pp > 1, layouts.vpp * count, 0)
     pipe_exposed = np.maximum(profile.pp_exposed * pipe, pipe - count * slots.slot)
     fill = 2.0 * (layouts.pp - 1) * hop
     bubble = bubble_s(slots.slot, slots.everything, vpp=layouts.vpp)
@@ -156,7 +157,7 @@ def _evaluate_rows(
 
     state = stage_state(model, layouts, plan)
     data = data_parallel_times(config, cluster, profile, layouts, state, num_micro_batches=count, compute_s=batch)
-    quiet = batch + pipe_exposed + fill + data.exposed_s + data.optimizer_s
+    quiet = batch + pipe_exposed + handover + fill + data.exposed_s + data.optimizer_s
     factor = jitter_factor(profile, layouts.num_accelerators)
     memory = memory_bytes(model, config, profile, layouts, plan, state)
 
@@ -170,14 +171,14 @@ def _evaluate_rows(
     columns = {
         "time_s": quiet * factor,
         "lower_s": np.maximum(ideal_batch, data.traffic_s),
-        "upper_s": (batch + hidden_inside + pipe + fill + data.traffic_s + data.optimizer_s) * factor,
+        "upper_s": (batch + hidden_inside + pipe + handover + fill + data.traffic_s + data.optimizer_s) * factor,
         "memory_bytes": memory.total_bytes,
     }
     if detail:
         columns |= _detail(table, slots, count, index)
         sharded = layouts.sharding >= 3
         columns |= {
-            "time.pp": pipe_exposed + fill,
+            "time.pp": pipe_exposed + handover + fill,
             "time.dp": np.where(sharded, 0.0, data.exposed_s),
             "time.fsdp": np.where(sharded, data.exposed_s, 0.0),
             "time.bubble": bubble,

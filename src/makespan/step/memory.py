@@ -141,7 +141,10 @@ def _state_bytes(
     expert_data = layouts.tp * data / (layouts.ep * layouts.etp)
 
     def kept(stage: Sharding) -> FloatArray:
-        cut = layouts.sharding >= int(stage)
+        # Under a pipeline ZeRO-3 keeps weights and gradients whole from the first micro-batch to the last.
+        cut = (layouts.sharding >= int(stage)) & (
+            (stage == Sharding.ZERO1) | (layouts.pp == 1) | (layouts.sharding < 3)
+        )
         return np.asarray(shared / np.where(cut, data, 1) + experts / np.where(cut, expert_data, 1))
 
     return (
