@@ -233,30 +233,31 @@ def plain(value: float | None) -> str:
 def in_unit_of(value: float, written: str, as_of: dt.date) -> str:
     """An SI value in the unit in which a text of the same quantity is written; a date for a date.
 
-    `written` is the text of a fact or of a rule ("3 d (0.5 d to 14 d)"). A value without a known unit stays SI.
+    `written` is the text of a fact or of a rule ("3 d (0.5 d to 14 d)"). A value stays SI when no unit is known, or when
+    it is so far from what is written that it must be another quantity made from it (a price times a size, say).
 
     >>> day = dt.date(2024, 7, 10)
     >>> in_unit_of(259200.0, "7 d (1 d to 14 d)", day), in_unit_of(3.6e26, "4e26 FLOP", day)
     ('3.00 d', '3.60e26 FLOP')
     >>> in_unit_of(0.05, "10 %", day), in_unit_of(5e-9, "4.3e-4/d", day), in_unit_of(864000.0, "2024-07-22", day)
     ('5.00 %', '4.32e-4/d', '20 Jul 2024')
-    >>> in_unit_of(24000.0, "16000", day), in_unit_of(1.1, "", day)
-    ('24,000', '1.10')
+    >>> in_unit_of(24000.0, "16000", day), in_unit_of(1.1, "", day), in_unit_of(0.6, "46 kUSD/MW/month", day)
+    ('24,000', '1.10', '0.600')
     """
     if not math.isfinite(value):
         return DASH
     if re.match(r"\d{4}-\d\d-\d\d$", written):
         return date(as_of + dt.timedelta(seconds=value))
-    found = re.match(r"[\d.,_]+(?:[eE][+-]?\d+)?(\s*)([^\d\s(][^(]*?)?\s*(?:\(|$)", written)
-    if found is None or not found[2]:
+    found = re.match(r"([\d.,_]+(?:[eE][+-]?\d+)?)(\s*)([^\d\s(][^(]*?)?\s*(?:\(|$)", written)
+    if found is None or not found[3]:
         return plain(value)
-    space, unit = found[1], found[2]
+    amount, space, unit = found.groups()
     for quantity in QUANTITIES:
         try:
-            factor = parse(f"1{space}{unit}", quantity)
+            stated, factor = parse(f"{amount}{space}{unit}", quantity), parse(f"1{space}{unit}", quantity)
         except UnitError:
             continue
-        if factor > 0:
+        if factor > 0 and 1e-3 < value / (stated or factor) < 1e3:
             return f"{plain(value / factor)}{space}{unit}"
     return plain(value)
 

@@ -11,7 +11,7 @@ KINDS = {
 }
 
 LEVERS = {
-    "step.time_factor": "speed of a step against the prediction",
+    "step.time_factor": "time of a step against the prediction",
     "model.candidates": "which of the models is trained",
     "run.ready": "date when data and recipe are ready",
     "run.execution": "execution of the team",

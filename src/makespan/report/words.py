@@ -125,7 +125,7 @@ def _first(best: Option, data: dict[str, Any]) -> str:
             f"{f.share(1 - band['probability_complete'])} that it is not done by {horizon}"
         )
     else:
-        spread = f"eight chances in ten that it is {f.date_range(band['p10'], band['p90'])}"
+        spread = f"eight chances in ten between {f.date(band['p10'])} and {f.date(band['p90'])}"
     text = f"{best['name']} finishes first: the model is released around {f.date(band['p50'])} ({spread})."
     if len(data["options"]) > 1:
         ahead = f.odds(best["probability_first"], replicates)

@@ -176,7 +176,7 @@
         {
           type: "scatter", name: "observed", symbol: "diamond", symbolSize: 13, symbolOffset: [0, lower()], data: seen.map((s) => [s.at, s.row]),
           itemStyle: { color: css("--ink"), borderColor: css("--card"), borderWidth: 2 }, z: 20,
-          label: { show: true, position: "bottom", distance: 5, formatter: (p) => "happened " + format.date(p.value[0]), color: css("--ink"), fontSize: 11 },
+          label: { show: !phone(), position: "bottom", distance: 5, formatter: (p) => "happened " + format.date(p.value[0]), color: css("--ink"), fontSize: 11 },
         },
       ],
     });
@@ -217,9 +217,12 @@
 
   function bandChart(id, field, write, axisWrite, more = {}) {
     const end = zoomEnd || times[times.length - 1];
+    const top = Math.max(0, ...options.flatMap((option) => option.curves[field].p90.filter((v, i) => v !== null && times[i] <= end)));
+    // The second point of a band draws nothing: it makes the axis reach the top of every band.
     const bands = more.bands === false ? [] : options.map((option, index) => ({
-      type: "custom", silent: true, clip: true, z: 1, data: [[times[0], 0]], encode: { x: 0, y: 1 }, tooltip: { show: false },
-      renderItem: (_, api) => {
+      type: "custom", silent: true, clip: true, z: 1, data: [[times[0], 0], [times[0], top]], encode: { x: 0, y: 1 }, tooltip: { show: false },
+      renderItem: (params, api) => {
+        if (params.dataIndex > 0) return null;
         const curve = option.curves[field], points = [];
         times.forEach((t, i) => { if (curve.p90[i] !== null) points.push(api.coord([t, curve.p90[i]])); });
         for (let i = times.length - 1; i >= 0; i--) if (curve.p10[i] !== null) points.push(api.coord([times[i], curve.p10[i]]));
@@ -230,7 +233,6 @@
       type: "line", name: option.name, showSymbol: false, symbol: "circle", z: 3, data: times.map((t, i) => [t, option.curves[field].p50[i]]),
       lineStyle: { color: colour(index), width: 2.2, type: dash(index) }, itemStyle: { color: colour(index) },
     }));
-    const top = Math.max(0, ...options.flatMap((option) => option.curves[field].p90.filter((v, i) => v !== null && times[i] <= end)));
     draw(id, {
       grid: { left: phone() ? 46 : 58, right: 18, top: 12, bottom: 30 },
       xAxis: dateAxis({ min: times[0], max: end, splitNumber: phone() ? 3 : 4 }),
@@ -426,8 +428,8 @@
         formatter: (points) => format.date(points[0].value[0]) + "<br>" + options.map((option, i) => `${dot(colour(i))}${escape(option.name)}: <b>${format.money(at(option.cash_flow.p50, points[0].dataIndex - 1))}</b>`).join("<br>"),
       }),
       series: options.flatMap((option, index) => [
-        { type: "custom", silent: true, clip: true, data: [[start, 0]], encode: { x: 0, y: 1 }, tooltip: { show: false },
-          renderItem: (_, api) => ({ type: "polygon", silent: true, style: { fill: colour(index), opacity: 0.14 }, shape: { points: [
+        { type: "custom", silent: true, clip: true, data: [[start, 0], [start, Math.max(0, ...option.cash_flow.p90)]], encode: { x: 0, y: 1 }, tooltip: { show: false },
+          renderItem: (params, api) => params.dataIndex > 0 ? null : ({ type: "polygon", silent: true, style: { fill: colour(index), opacity: 0.14 }, shape: { points: [
             api.coord([start, 0]), ...months.map((t, i) => api.coord([t, at(option.cash_flow.p90, i) || 0])),
             ...months.map((t, i) => api.coord([t, at(option.cash_flow.p10, i) || 0])).reverse()] } }) },
         { type: "line", name: option.name, showSymbol: false, symbol: "circle", data: [[start, 0], ...months.map((t, i) => [t, at(option.cash_flow.p50, i)])],
