@@ -267,7 +267,7 @@
     const thousands = (x) => x >= 1000 ? significant(x / 1000, 1) + "k" : String(x);
     bandChart("chart-powered", "powered", format.count, thousands);
     bandChart("chart-used", "used", format.count, thousands, { bands: false });
-    bandChart("chart-power", "power_w", format.power, (x) => (x / 1e6).toLocaleString("en-US") + (phone() ? "" : " MW"), { series: limitLines() });
+    bandChart("chart-power", "power_w", format.power, (x) => (x / 1e6).toLocaleString("en-US"), { series: limitLines() });
     bandChart("chart-progress", "progress", format.share, format.share, { max: 1 });
   }
 
