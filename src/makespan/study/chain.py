@@ -103,9 +103,9 @@ def plan(
                 scenario, option, [supplies[pool.name][0] for pool in option.pools], book, chosen, streams
             )
         progress(f"{option.name}: campaign and cost")
-        result = _option_result(scenario, option, pools, tables, chosen, streams, book, clock)
+        result, asked = _option_result(scenario, option, pools, tables, chosen, streams, book, clock)
         results.append(result)
-        names = set(streams.asked) | {slowdown_name}
+        names = asked | {slowdown_name}
         names |= {"model.candidates"} & streams.drawn.keys()
         relevant.append(frozenset(names))
     progress("what moves the date")
@@ -185,7 +185,8 @@ def _option_result(
     streams: Streams,
     book: LayoutBook,
     clock: _Clock,
-) -> OptionResult:
+) -> tuple[OptionResult, frozenset[str]]:
+    """The option's answer, and the names of the draws that entered its dates (prices do not)."""
     usable = [(pool, spec, table) for pool, spec, table in zip(pools, option.pools, tables, strict=True) if table]
     reasons = _reasons(option, pools, tables)
     if not usable:
@@ -208,6 +209,7 @@ def _option_result(
             streams,
             horizon_s=scenario.horizon_s,
         )
+    asked = frozenset(streams.asked)
     with clock.room("economics"):
         costs = cost_of(
             replace(option, pools=tuple(spec for _, spec, _ in usable)),
@@ -218,7 +220,7 @@ def _option_result(
         )
     wall = np.where(np.isfinite(campaign.release_s), campaign.release_s, scenario.horizon_s)
     limited_by = {cause: float(np.mean(delay / wall)) for cause, delay in campaign.delay_s.items()}
-    return OptionResult(
+    result = OptionResult(
         option=option,
         feasible=any(table is not None for table in tables) and bool(np.isfinite(campaign.release_s).any()),
         reasons=reasons,
@@ -228,6 +230,7 @@ def _option_result(
         best=next((pool.searches[-1] for pool in reversed(pools) if pool.searches), None),
         limited_by=dict(sorted(limited_by.items(), key=lambda item: -item[1])),
     )
+    return result, asked
 
 
 def _reasons(option: OptionSpec, pools: Sequence[PoolResult], tables: Sequence[RateTable | None]) -> tuple[str, ...]:
