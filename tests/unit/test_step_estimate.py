@@ -272,7 +272,7 @@ def test_layouts_survive_the_trip_through_columns():
         (LayoutStatus.EXPERTS_DO_NOT_DIVIDE, Layout(tp=1, dp=2, ep=4), MIXED),
         (LayoutStatus.TOO_MANY_STAGES, Layout(tp=8, pp=33), DENSE),
         (LayoutStatus.VPP_NEEDS_PIPELINE, Layout(tp=8, dp=8, vpp=2), DENSE),
-        (LayoutStatus.VPP_NEEDS_PIPELINE, Layout(tp=8, pp=5, dp=8, vpp=2), DENSE),
+        (LayoutStatus.VPP_NEEDS_PIPELINE, Layout(tp=8, pp=5, dp=64, vpp=2), DENSE),  # 4 micro-batches, 5 stages
         (LayoutStatus.TOO_MANY_ACCELERATORS, Layout(tp=8, pp=4, dp=129), DENSE),
         (LayoutStatus.BATCH_TOO_SMALL, Layout(tp=1, dp=200, micro_batch=2), DENSE),
         (LayoutStatus.SEQUENCE_DOES_NOT_DIVIDE, Layout(tp=8, cp=3, dp=8), DENSE),

@@ -119,11 +119,11 @@ def test_full_recompute_keeps_the_input_of_each_layer():
 
 
 def test_micro_batches_in_flight():
-    """1F1B holds pp, interleaving (pp vpp + pp - 1) / vpp, never more than there are."""
-    rows = LayoutArrays.build(pp=[1, 8, 8, 8], vpp=[1, 1, 4, 1])
-    flight = micro_batches_in_flight(rows, np.array([100, 100, 100, 3]))
+    """1F1B holds pp, interleaving (pp vpp + pp - 1) / vpp, deeper groups up to 2 pp - 1; never more than there are."""
+    rows = LayoutArrays.build(pp=[1, 8, 8, 8, 8], vpp=[1, 1, 4, 1, 4])
+    flight = micro_batches_in_flight(rows, np.array([96, 96, 96, 3, 100]))
 
-    np.testing.assert_allclose(flight, [1, 8, (32 + 7) / 4, 3])
+    np.testing.assert_allclose(flight, [1, 8, (32 + 7) / 4, 3, (15 * 4 + 7) / 4])
 
 
 def test_the_fullest_stage_counts():

@@ -25,11 +25,11 @@ def test_levels_are_whole_nodes_between_the_bounds():
 
 
 def test_levels_of_a_cluster_smaller_than_a_node():
-    assert anchor_levels(4, 1, accelerators_per_node=8) == (1, 2, 3, 4)
+    assert anchor_levels(4, 1, accelerators_per_node=8) == (1, 2, 4)
 
 
 def test_rate_is_interpolated_per_accelerator_and_divided_by_the_slowdown():
-    table = rate_table([[found(100.0), found(800.0)]], (100, 1000), np.array([0, 0]), np.array([1.0, 2.0]))
+    table = rate_table([{100: found(100.0), 1000: found(800.0)}], np.array([0, 0]), np.array([1.0, 2.0]))
     assert table.num_accelerators[0] == 100
     assert table.num_accelerators[-1] == 1000
     np.testing.assert_allclose(table.flop_per_s[0, [0, -1]], [100.0, 800.0])
@@ -39,7 +39,7 @@ def test_rate_is_interpolated_per_accelerator_and_divided_by_the_slowdown():
 
 
 def test_rate_is_zero_below_the_smallest_size_that_fits():
-    table = rate_table([[found(None), found(500.0), found(900.0)]], (10, 500, 1000), np.array([0]), np.ones(1))
+    table = rate_table([{10: found(None), 500: found(500.0), 1000: found(900.0)}], np.array([0]), np.ones(1))
     below = table.num_accelerators < 500
     assert below.any()
     assert np.all(table.flop_per_s[0, below] == 0)
@@ -47,7 +47,7 @@ def test_rate_is_zero_below_the_smallest_size_that_fits():
 
 
 def test_no_table_where_nothing_fits():
-    assert rate_table([[found(None), found(None)]], (10, 20), np.array([0]), np.ones(1)) is None
+    assert rate_table([{10: found(None), 20: found(None)}], np.array([0]), np.ones(1)) is None
 
 
 def test_each_replicate_trains_the_model_it_drew():

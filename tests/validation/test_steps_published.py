@@ -13,7 +13,10 @@ from makespan.validation.result import quantile
 DENSE_LEDGER = {
     # profile: (median |error|, P90 |error|) of dense models
     "nemo-2025": (0.06, 0.12),  # 2026-11
-    "megatron-2025": (0.08, 0.20),  # 2026-11: rows moved here from megatron-2026 when the profile was fitted to its release
+    "megatron-2025": (
+        0.08,
+        0.20,
+    ),  # 2026-11: rows moved here from megatron-2026 when the profile was fitted to its release
     "fsdp-2023": (0.08, 0.18),  # 2026-11
     "jax-2024": (0.07, 0.24),  # 2026-11
     "torch-fsdp2": (0.16, 0.36),  # 2026-11: most rows are of a 500 W part whose lower clocks are not modelled

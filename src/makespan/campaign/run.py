@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
     BoolArray = NDArray[np.bool_]
 
-MANY_FAULTS = 3_000.0
+MANY_FAULTS = 1_500.0
 """With more faults than this ahead in a stretch of constant capacity, its lines are booked at their expected rates; the
 luck of so many is a few per cent of their effect, far less than the spread of the rates themselves (on the Memphis case the
 percentiles of the release move by less than a day against 50,000)."""

@@ -21,7 +21,9 @@ _SHARED = [
     click.option("--on", "on", required=True, metavar="NxACCELERATOR", help="Cluster, such as 16384xh100-sxm."),
     click.option("--global-batch", required=True, metavar="SIZE", help='"2048" or "2048 sequences", or "16M tokens".'),
     click.option("--seq-len", required=True, type=click.IntRange(1, 100_000_000), help="Tokens in a sequence."),
-    click.option("--precision", default="bf16", show_default=True, type=click.Choice(["bf16", "fp16", "fp8", "mxfp8", "nvfp4"])),
+    click.option(
+        "--precision", default="bf16", show_default=True, type=click.Choice(["bf16", "fp16", "fp8", "mxfp8", "nvfp4"])
+    ),
     click.option("--framework", default="megatron-2026", show_default=True, help="Framework profile of the catalog."),
     click.option("--as-of", metavar="DATE", help="Use only facts known by then (default: the newest)."),
     json_option,
@@ -132,10 +134,14 @@ def _read(
     cluster = parse_cluster(on, as_of=day)
     if framework not in catalog.names("framework"):
         near = catalog.suggest("framework", framework) or catalog.names("framework")
-        raise usage_problem("--framework", f"'{framework}'", "a framework profile of the catalog", f"try {', '.join(near)}")
+        raise usage_problem(
+            "--framework", f"'{framework}'", "a framework profile of the catalog", f"try {', '.join(near)}"
+        )
     peak = {"mxfp8": "fp8", "nvfp4": "fp4"}.get(precision, precision)
     if peak not in cluster.accelerator.peak_flop_per_s:
         known = ", ".join(sorted(cluster.accelerator.peak_flop_per_s))
-        raise usage_problem("--precision", f"'{precision}'", f"a precision of {cluster.accelerator.name}", f"it has {known}")
+        raise usage_problem(
+            "--precision", f"'{precision}'", f"a precision of {cluster.accelerator.name}", f"it has {known}"
+        )
     config = StepConfig(global_batch=parse_batch(global_batch, seq_len=seq_len), seq_len=seq_len, precision=precision)
     return spec, cluster, config, catalog.framework(framework, as_of=day).spec

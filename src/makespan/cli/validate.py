@@ -10,7 +10,9 @@ from makespan.cli.options import console, emit_json, json_option
 
 
 @click.command()
-@click.option("--rows", type=click.Path(path_type=Path), help="CSV of runs in the evidence schema (docs/explain/validation.md).")
+@click.option(
+    "--rows", type=click.Path(path_type=Path), help="CSV of runs in the evidence schema (docs/explain/validation.md)."
+)
 @click.option("--models", type=click.Path(path_type=Path), help="YAML of the architectures named in --rows.")
 @click.option("--write", type=click.Path(path_type=Path), help="Also write the page (docs/validation.md) to this file.")
 @json_option

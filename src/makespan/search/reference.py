@@ -25,9 +25,7 @@ def layouts(
             for pp, vpp in pipelines(choice, model.num_layers, thorough=constraints.thorough):
                 for ep in choice.ep:
                     for micro_batch in choice.micro_batch:
-                        for dp in _dps(
-                            tp * cp * pp, cp, ep, micro_batch, pp if vpp > 1 else 1, config, cluster, constraints
-                        ):
+                        for dp in _dps(tp * cp * pp, cp, ep, micro_batch, config, cluster, constraints):
                             for recompute in choice.recompute:
                                 for sharding in choice.sharding:
                                     yield Layout(
@@ -48,12 +46,11 @@ def _dps(
     cp: int,
     ep: int,
     micro_batch: int,
-    multiple: int,
     config: StepConfig,
     cluster: ClusterSpec,
     constraints: SearchConstraints,
 ) -> Iterator[int]:
-    """The widest dp, and the leanest that needs no more micro-batches; under interleaving, in multiples of pp."""
+    """The widest dp, and the leanest that needs no more micro-batches."""
     if constraints.dp is not None:
         yield constraints.dp
         return
@@ -64,11 +61,9 @@ def _dps(
     widest = min(most, work) // unit * unit
     if widest < 1:
         return
-    fewest = rounds = -(-batches // widest)
-    while rounds % multiple:
-        rounds += 1
+    rounds = -(-batches // widest)
     leanest = min(dp for dp in range(unit, widest + 1, unit) if -(-batches // dp) <= rounds)
-    for dp in sorted({widest, leanest}) if rounds == fewest else [leanest]:
+    for dp in sorted({widest, leanest}):
         idle_allowed = per_replica * dp >= constraints.min_used_fraction * cluster.num_accelerators
         if idle_allowed or dp * micro_batch >= config.global_batch:
             yield dp

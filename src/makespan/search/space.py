@@ -19,6 +19,7 @@ from makespan.specs.layout import Recompute, Sharding
 from makespan.specs.model import ModelSpec
 from makespan.specs.step import SearchConstraints
 from makespan.specs.training import StepConfig
+from makespan.step.legality import END_SLOTS
 
 IntArray = NDArray[np.int64]
 
@@ -89,7 +90,7 @@ def candidates(
 
     tp : powers of two and divisors of the heads, within the scale-up domain.
     cp : powers of two that leave each rank `SHORTEST_SEQUENCE_PER_CP_RANK` tokens.
-    Without `thorough`: powers of two for tp, fewer micro-batch sizes, ZeRO-1 to -3, recompute of nothing or all; and see
+    Without `thorough`: powers of two for tp, fewer micro-batch sizes, ZeRO-1 or -3; and see
     `pipelines`.
 
     pp : `fewest_parts` of the layers.   vpp : divisors of the longest stage's layers are enough; see `product`.
@@ -106,7 +107,7 @@ def candidates(
     if not constraints.thorough:
         tp &= set(powers_of_two(domain))
         micro_batch = powers_of_two(min(config.global_batch, LARGEST_THIN_MICRO_BATCH))
-        recompute, sharding = [Recompute.NONE, Recompute.FULL], [Sharding.ZERO1, Sharding.ZERO2, Sharding.ZERO3]
+        sharding = [Sharding.ZERO1, Sharding.ZERO3]
     return Candidates(
         tp=_fixed(constraints.tp, sorted(tp)),
         cp=_fixed(constraints.cp, cp),
@@ -137,7 +138,8 @@ def pipelines(choice: Candidates, num_layers: int, *, thorough: bool) -> list[tu
         elif pp == 1:
             pairs.append((1, 1))
         else:
-            chunks = fewest_parts(per_stage, per_stage)
+            # Embedding and head may each take a layer's place, no more (see `step.legality`).
+            chunks = tuple(v for v in fewest_parts(per_stage, per_stage) if v == 1 or pp * v <= num_layers + END_SLOTS)
             if not thorough and len(chunks) > MOST_THIN_CHUNKS:
                 # No interleaving, the finest, and one between: the step time moves smoothly with vpp.
                 chunks = (chunks[0], chunks[len(chunks) // 2], chunks[-1])
@@ -151,8 +153,7 @@ def product(
     """Every layout of the space, a column a dimension (`COLUMNS`), each of shape (layouts,).
 
     dp follows: `widest` uses as many accelerators as whole replicas allow (a multiple of what ep needs); `leanest` is
-    the smallest dp that needs no more micro-batches, so it runs as fast and leaves accelerators over as spares. An
-    interleaved pipeline wants its micro-batches in multiples of pp: there dp is the largest that gives them so. Layouts
+    the smallest dp that needs no more micro-batches, so it runs as fast and leaves accelerators over as spares. Layouts
     that would leave more than 1 - `min_used_fraction` of the cluster idle are dropped, unless the batch has no work for
     more, or dp is fixed.
     """
@@ -162,9 +163,7 @@ def product(
     grid = np.meshgrid(*(np.asarray(axis, dtype=np.int64) for axis in axes), indexing="ij")
     tp, cp, pair, ep, micro_batch, recompute, sharding = (axis.ravel() for axis in grid)
     pp, vpp = pairs[pair, 0], pairs[pair, 1]
-    widest, leanest = dp_choices(
-        tp * cp * pp, cp, ep, micro_batch, config.global_batch, cluster.num_accelerators, np.where(vpp > 1, pp, 1)
-    )
+    widest, leanest = dp_choices(tp * cp * pp, cp, ep, micro_batch, config.global_batch, cluster.num_accelerators)
     if constraints.dp is not None:
         widest = leanest = np.full_like(tp, constraints.dp)
     columns = dict(zip(COLUMNS, (tp, cp, pp, vpp, ep, micro_batch, recompute, sharding, widest), strict=True))
@@ -179,27 +178,16 @@ def product(
 
 
 def dp_choices(
-    per_replica: IntArray,
-    cp: IntArray,
-    ep: IntArray,
-    micro_batch: IntArray,
-    global_batch: int,
-    size: int,
-    multiple: IntArray,
+    per_replica: IntArray, cp: IntArray, ep: IntArray, micro_batch: IntArray, global_batch: int, size: int
 ) -> tuple[IntArray, IntArray]:
-    """The widest and the leanest dp (see `product`); 0 where not one replica fits. Arrays of one shape.
-
-    multiple : micro-batches of a replica must be a multiple of this (pp under interleaving, else 1).
-    """
+    """The widest and the leanest dp (see `product`); 0 where not one replica fits. Arrays of one shape."""
     unit = ep // np.gcd(ep, cp)
     batches = _ceil(global_batch, micro_batch)
     # A replica beyond the batch would have nothing to do.
-    most = np.minimum(size // per_replica, np.maximum(batches // unit, 1) * unit) // unit * unit
-    fewest = _ceil(batches, np.maximum(most, 1))
-    rounds = _ceil(fewest, multiple) * multiple
-    leanest = _ceil(_ceil(batches, rounds), unit) * unit
-    widest = np.where(rounds == fewest, most, leanest)
-    return np.where(most > 0, np.minimum(widest, most), 0), np.where(most > 0, np.minimum(leanest, most), 0)
+    widest = np.minimum(size // per_replica, np.maximum(batches // unit, 1) * unit) // unit * unit
+    rounds = _ceil(batches, np.maximum(widest, 1))
+    leanest = np.minimum(_ceil(_ceil(batches, rounds), unit) * unit, widest)
+    return np.maximum(widest, 0), np.where(widest > 0, leanest, 0)
 
 
 def _ceil(a: IntArray | int, b: IntArray) -> IntArray:

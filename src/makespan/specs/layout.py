@@ -42,7 +42,7 @@ class LayoutStatus(IntEnum):
     TOO_MANY_STAGES = 3
     """pp * vpp exceeds the layers plus two (embedding and head may each take a place)."""
     VPP_NEEDS_PIPELINE = 4
-    """Interleaving without a pipeline, or micro-batches not a multiple of pp under interleaving."""
+    """Interleaving without a pipeline, or with fewer micro-batches than stages."""
     TOO_MANY_ACCELERATORS = 5
     """tp * cp * pp * dp exceeds the accelerators."""
     BATCH_TOO_SMALL = 6

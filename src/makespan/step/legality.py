@@ -42,7 +42,8 @@ def rules(
     """Each rule with a mask of the layouts that break it, in order. Shapes (layouts,).
 
     Stages may hold unequal numbers of layers, replicas may differ by a micro-batch, and accelerators may idle; none of
-    that breaks a rule.
+    that breaks a rule. Interleaving needs at least pp micro-batches, not a multiple of pp: since 2024 a chunk may take
+    more than pp in a row (Llama 3, section 3.3.2; Megatron-Core's `microbatch_group_size_per_vp_stage`).
     """
     ranks = layouts.tp * layouts.cp * layouts.dp
     heads = _leaves_rest(model.num_heads, layouts.tp) | _leaves_rest(model.num_kv_heads, layouts.tp)
@@ -61,7 +62,7 @@ def rules(
     if len(interleaved):
         rows = layouts.take(interleaved)
         micro_batches = rows.num_micro_batches(config.global_batch)
-        bad_interleaving[interleaved] = (rows.pp == 1) | (micro_batches % rows.pp != 0)
+        bad_interleaving[interleaved] = (rows.pp == 1) | (micro_batches < rows.pp)
     domain = min(cluster.accelerator.scale_up_domain_size, cluster.fabric.tiers[0].size)
     return [
         (LayoutStatus.HEADS_DO_NOT_DIVIDE, heads),

@@ -87,11 +87,15 @@ def bubble_s(slot_s: FloatArray, all_stages_s: FloatArray, *, vpp: IntArray) -> 
 def micro_batches_in_flight(layouts: LayoutArrays, num_micro_batches: IntArray) -> FloatArray:
     """Micro-batches whose activations the first stage holds at the peak, in units of a whole stage. [-]
 
-    pp under 1F1B; under interleaving pp * vpp + pp - 1 chunks of vpp in a stage; never more than there are.
+    pp under 1F1B; under interleaving pp * vpp + pp - 1 chunks of vpp in a stage (up to twice that where pp does not divide
+    the micro-batches); never more than there are.
 
     References
     ----------
     V. Korthikanti et al., arXiv:2205.05198, section 4.2.3.
     """
-    chunks = np.where(layouts.vpp > 1, layouts.pp * layouts.vpp + layouts.pp - 1, layouts.pp)
+    # A group that is no multiple of pp deep (see legality): at most 2 pp - 1 micro-batches run a chunk before the next.
+    uneven = num_micro_batches % layouts.pp != 0
+    group = np.where(uneven, np.minimum(2 * layouts.pp - 1, num_micro_batches), layouts.pp)
+    chunks = np.where(layouts.vpp > 1, group * layouts.vpp + layouts.pp - 1, layouts.pp)
     return np.minimum(chunks / layouts.vpp, num_micro_batches)

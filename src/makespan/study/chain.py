@@ -154,17 +154,19 @@ def _pool_results(
             smallest = min(max(scenario.training.min_accelerators, 1), largest)
             levels = anchor_levels(largest, smallest, accelerators_per_node=per_node)
         searches = [
-            [
-                # The layout that is shown comes from the whole space.
-                book.best(pool, choice.model, config, level, thorough=index == central and level == levels[-1])
-                for level in levels
-            ]
+            {
+                # The layout that is shown comes from the whole space. MFU falls smoothly with size, so the candidates
+                # beside the central one are searched at every other size.
+                level: book.best(pool, choice.model, config, level, thorough=index == central and level == levels[-1])
+                for level in (levels if index == central else {*levels[:1], *levels[::-2]})
+            }
             for index, choice in enumerate(scenario.models)
         ]
-        factor = _step_time_factor(searches[central], name)
+        shown = tuple(searches[central][level] for level in levels)
+        factor = _step_time_factor(shown, name)
         slowdown = np.ones(streams.num_replicates) if factor is None else streams.draw(factor)
-        tables.append(rate_table(searches, levels, chosen, slowdown) if levels else None)
-        results.append(PoolResult(supply=answer, levels=levels, searches=tuple(searches[central])))
+        tables.append(rate_table(searches, chosen, slowdown) if levels else None)
+        results.append(PoolResult(supply=answer, levels=levels, searches=shown))
     return results, tables, name
 
 

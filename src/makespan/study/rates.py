@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from makespan.specs.training import StepConfig
 
 FloatArray = NDArray[np.float64]
 
-ANCHOR_SHARES = (1 / 64, 1 / 16, 1 / 4, 1 / 2, 3 / 4, 1.0)
+ANCHOR_SHARES = (1 / 32, 1 / 8, 1 / 3, 2 / 3, 1.0)
 """Sizes, as shares of the largest, at which layouts are searched; MFU is interpolated in log(size) between them."""
 
 NUM_LEVELS = 40
@@ -57,7 +57,7 @@ class LayoutBook:
             )
             constraints = replace(self.constraints, thorough=thorough)
             self.known[key] = search(
-                model, config, cluster, self.profile, constraints, top=5 if thorough else 1, front=thorough
+                model, config, cluster, self.profile, constraints, top=5 if thorough else 1, front=False
             )
             self.on_search()
         return self.known[key]
@@ -69,7 +69,7 @@ def anchor_levels(largest: int, smallest: int, *, accelerators_per_node: int) ->
     Examples
     --------
     >>> anchor_levels(100_000, 1_000, accelerators_per_node=8)
-    (1560, 6248, 25000, 50000, 75000, 100000)
+    (3120, 12496, 33328, 66664, 100000)
     """
     smallest = max(smallest, 1)
     largest = max(largest, smallest)
@@ -79,46 +79,46 @@ def anchor_levels(largest: int, smallest: int, *, accelerators_per_node: int) ->
 
 
 def rate_table(
-    searches_by_model: Sequence[Sequence[SearchResult]],
-    levels: Sequence[int],
+    searches_by_model: Sequence[Mapping[int, SearchResult]],
     chosen: NDArray[np.int64],
     slowdown: FloatArray,
 ) -> RateTable | None:
     """Model FLOP/s of every replicate at `NUM_LEVELS` sizes; None where no model fits at any searched size.
 
-    searches_by_model : for each candidate model, the search at each of `levels`.
+    searches_by_model : for each candidate model, the search by number of accelerators; the first and the last number are
+        the same for all.
     chosen : index of the candidate a replicate trains, shape (replicates,).
     slowdown : true step time over predicted, shape (replicates,).
 
     Between searched sizes the FLOP/s per accelerator is interpolated in the logarithm of the size; under the smallest
     size at which a layout fits the rate is zero.
     """
-    per_model = [_flop_per_s_per_accelerator(searches, levels) for searches in searches_by_model]
-    if not any(np.any(rates > 0) for rates in per_model):
+    per_model = [_flop_per_s_per_accelerator(searches) for searches in searches_by_model]
+    if not any(np.any(rates > 0) for _, rates in per_model):
         return None
-    middle = max(levels[0], levels[-1] / 2)
-    lower = np.linspace(levels[0], middle, NUM_LEVELS * 2 // 5, endpoint=False)
-    sizes = np.unique(np.ceil(np.concatenate([lower, np.linspace(middle, levels[-1], NUM_LEVELS * 3 // 5)])))
-    table = np.stack([_interpolated(rates, levels, sizes) * sizes for rates in per_model])
+    first, last = min(searches_by_model[0]), max(searches_by_model[0])
+    middle = max(first, last / 2)
+    lower = np.linspace(first, middle, NUM_LEVELS * 2 // 5, endpoint=False)
+    sizes = np.unique(np.ceil(np.concatenate([lower, np.linspace(middle, last, NUM_LEVELS * 3 // 5)])))
+    table = np.stack([_interpolated(levels, rates, sizes) * sizes for levels, rates in per_model])
     return RateTable(num_accelerators=sizes, flop_per_s=table[chosen] / slowdown[:, None])
 
 
-def _flop_per_s_per_accelerator(searches: Sequence[SearchResult], levels: Sequence[int]) -> FloatArray:
-    return np.array(
-        [
-            0.0 if found.best is None else found.best.model_flop / found.best.time_s / level
-            for found, level in zip(searches, levels, strict=True)
-        ]
-    )
+def _flop_per_s_per_accelerator(searches: Mapping[int, SearchResult]) -> tuple[FloatArray, FloatArray]:
+    levels = sorted(searches)
+    best = [searches[level].best for level in levels]
+    rates = [
+        0.0 if found is None else found.model_flop / found.time_s / n for found, n in zip(best, levels, strict=True)
+    ]
+    return np.array(levels, dtype=np.float64), np.array(rates)
 
 
-def _interpolated(rates: FloatArray, levels: Sequence[int], sizes: FloatArray) -> FloatArray:
+def _interpolated(levels: FloatArray, rates: FloatArray, sizes: FloatArray) -> FloatArray:
     fits = rates > 0
     if not fits.any():
         return np.zeros_like(sizes)
-    known = np.asarray(levels, dtype=np.float64)[fits]
-    values = np.interp(np.log(sizes), np.log(known), rates[fits])
-    return np.where(sizes >= known[0], values, 0.0)
+    values = np.interp(np.log(sizes), np.log(levels[fits]), rates[fits])
+    return np.where(sizes >= levels[fits][0], values, 0.0)
 
 
 def draw_models(models: Sequence[ModelChoice], uniforms: FloatArray) -> NDArray[np.int64]:
