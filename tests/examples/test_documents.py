@@ -30,3 +30,11 @@ def test_every_room_has_a_chapter_with_a_worked_problem():
     rooms = {"workload", "network", "step", "search", "supply", "campaign", "economics", "catalog", "scenario", "study"}
     missing = rooms - {page.stem for page in PAGES if page.parent.name == "explain"}
     assert missing == set()
+
+
+def test_the_scenario_in_the_readme_is_the_quickstart():
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    stored = (ROOT / "examples/quickstart.yaml").read_text()
+    assert [line for line in shown.splitlines() if not line.startswith("#")] == [
+        line for line in stored.splitlines() if not line.startswith("#")
+    ]
