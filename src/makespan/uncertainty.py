@@ -277,6 +277,19 @@ class Streams:
         return values
 
 
+def highest(value: Distribution) -> float:
+    """The largest value a distribution can take (its P90 where it has no end)."""
+    if isinstance(value, Triangular | Uniform):
+        return value.high
+    if isinstance(value, Percentiles):
+        return value.p90
+    if isinstance(value, Discrete):
+        return max(value.values)
+    if isinstance(value, Scaled):
+        return highest(value.base) * value.factor
+    return value.central
+
+
 def percentiles(values: FloatArray, probabilities: Sequence[float] = (0.1, 0.5, 0.9)) -> tuple[float, ...]:
     """Order statistics (inverted distribution function) of values that may be infinite ("never")."""
     import numpy as np

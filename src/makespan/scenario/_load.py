@@ -395,7 +395,7 @@ def _impossible(top: Section, training: TrainingSpec | None, options: tuple[Opti
 
 def _most(pool: Any) -> float:
     """Most accelerators that one job of a pool may ever use, in the most favourable draw."""
-    from makespan.scenario._plain import highest
+    from makespan.uncertainty import highest
 
     count = (
         float(pool.num_accelerators)

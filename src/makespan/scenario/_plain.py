@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from makespan.specs.scenario import Scenario
-from makespan.uncertainty import Discrete, Distribution, Fixed, Percentiles, Scaled, Triangular, Uniform
+from makespan.uncertainty import Distribution, Fixed
 
 
 def resolved(scenario: Scenario | str | Path) -> dict[str, Any]:
@@ -57,18 +57,3 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float):
         return value
     raise TypeError(f"no plain form for {type(value).__name__}")
-
-
-def highest(value: Distribution) -> float:
-    """The largest value a distribution of a scenario can take (its P90 where it has no end)."""
-    if isinstance(value, Fixed):
-        return value.value
-    if isinstance(value, Triangular | Uniform):
-        return value.high
-    if isinstance(value, Percentiles):
-        return value.p90
-    if isinstance(value, Discrete):
-        return max(value.values)
-    if isinstance(value, Scaled):
-        return highest(value.base) * value.factor
-    return value.central
