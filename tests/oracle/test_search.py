@@ -13,7 +13,7 @@ from makespan.specs.layout import LayoutStatus
 from makespan.specs.model import ModelSpec, MoeSpec
 from makespan.specs.step import SearchConstraints
 from makespan.specs.training import StepConfig
-from makespan.step import LayoutArrays, step_estimate
+from makespan.step import LayoutArrays, evaluate, step_estimate
 
 H100 = catalog.accelerator("h100-sxm").spec
 PROFILE = catalog.framework("megatron-2026").spec
@@ -161,3 +161,18 @@ def test_pareto_front_equals_the_definition(seed):
         if not any(np.all(other <= row) and (np.any(other < row) or j < i) for j, other in enumerate(costs) if j != i)
     }
     assert set(pareto_front(costs).tolist()) == expected
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_times_of_fitting_layouts_do_not_depend_on_the_others(case):
+    import numpy as np
+
+    model, config, machine, constraints = case
+    space = LayoutArrays.build(**product(model, config, machine, constraints))
+    every = evaluate(model, config, machine, PROFILE, space)
+    fitting = evaluate(model, config, machine, PROFILE, space, fitting_only=True)
+    np.testing.assert_array_equal(every.status, fitting.status)
+    np.testing.assert_array_equal(every.memory_bytes, fitting.memory_bytes)
+    fits = every.status == LayoutStatus.OK
+    np.testing.assert_array_equal(every.time_s[fits], fitting.time_s[fits])
+    assert np.isnan(fitting.time_s[~fits]).all()

@@ -59,7 +59,13 @@ def search(
     for start in range(0, count, BLOCK):
         part = slice(start, start + BLOCK)
         answer = evaluate(
-            model, config, cluster, profile, space.take(part), memory_headroom=constraints.memory_headroom
+            model,
+            config,
+            cluster,
+            profile,
+            space.take(part),
+            memory_headroom=constraints.memory_headroom,
+            fitting_only=True,
         )
         time_s[part], memory_bytes[part], status[part] = answer.time_s, answer.memory_bytes, answer.status
     fits = np.flatnonzero(status == LayoutStatus.OK)
