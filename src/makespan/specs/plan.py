@@ -50,6 +50,9 @@ class OptionResult:
     best: SearchResult | None
     limited_by: Mapping[str, float]
 
+    def __repr__(self) -> str:
+        return f"OptionResult({self.option.name!r}, {self.option.kind}, feasible={self.feasible})"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lever:
@@ -92,3 +95,7 @@ class Plan:
     changes: tuple[Change, ...]
     version: str
     timings_s: Mapping[str, float]
+
+    def __repr__(self) -> str:
+        names = ", ".join(repr(result.option.name) for result in self.options)
+        return f"Plan({self.scenario.name!r}, {self.scenario.num_replicates:,} replicates, options: {names})"
