@@ -1,6 +1,7 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both make .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMP := .venv/.installed
 STAMP_DEV := .venv/.installed-dev
 
@@ -15,15 +16,20 @@ help:
 demo: $(STAMP)
 	@$(BIN)/makespan plan examples/memphis-2024.yaml -o runs/memphis-2024
 
+# .venv/.unfinished lies there while packages are written: what was broken off is made afresh, not repaired.
 $(STAMP): requirements.lock pyproject.toml
 	@sh scripts/make-venv $(PYTHON)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
-	@touch $@
+	@touch .venv/.unfinished
+	@echo "installing into .venv ..."
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-build-isolation --no-deps -e .
+	@rm .venv/.unfinished && touch $@
 
 $(STAMP_DEV): requirements-dev.lock $(STAMP)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@touch $@
+	@rm -f $(STAMP) && touch .venv/.unfinished
+	@echo "installing the tools of the tests into .venv ..."
+	@$(PIP) --require-hashes -r requirements-dev.lock
+	@rm .venv/.unfinished && touch $(STAMP) $@
 
 check: $(STAMP_DEV)
 	$(BIN)/ruff check .
@@ -33,7 +39,7 @@ check: $(STAMP_DEV)
 
 test: check
 	@sh scripts/ensure-browser
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 -rs
 
 lock:
 	sh scripts/make-lock
