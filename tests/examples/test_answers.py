@@ -131,7 +131,7 @@ def test_every_dated_observation_of_memphis_has_a_verdict_here():
     seen = {
         (one.what, str(day(found.scenario, one.at_s)))
         for one in option(found, "Build in Memphis").option.observed
-        if one.at_s is not None
+        if one.at_s is not None and one.value is None
     }
     assert seen == set(MISSES)
 
@@ -158,6 +158,18 @@ def test_estimates_of_power_and_capital_of_memphis():
     assert rows["peak_power_w"]["verdict"] == "higher"
     assert rows["peak_power_w"]["off_edge"] == pytest.approx(26e6, abs=4e6)
     assert rows["capex_usd"]["verdict"] == "inside"
+
+
+def test_the_25_000_of_11_august_2024_are_inside_the_forecast():
+    """Epoch AI's first training of weight. Ledger: 9,960, 22,938, 27,176 powered on that day."""
+    found = memphis()
+    site = option(found, "Build in Memphis")
+    (seen,) = [one for one in site.option.observed if one.what == "powered"]
+
+    row = judged(found.scenario, site, seen)
+
+    assert (row["value"], row["verdict"]) == (25_000, "inside")
+    assert row["forecast"]["p50"] == pytest.approx(22_900, rel=0.1)
 
 
 def test_size_of_the_model_and_budget_are_among_the_levers_of_memphis():

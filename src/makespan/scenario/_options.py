@@ -36,10 +36,14 @@ OBSERVABLE = {
     "it_peak_power_w": "power",
     "goodput": "fraction",
     "interruptions": "count",
-    "accelerators": "count",
+    "installed": "count",
+    "powered": "count",
+    "usable": "count",
     "note": "text",
 }
 """What may be observed, named as in `result.json`, and how it is written."""
+_ON_A_DAY = ("installed", "powered", "usable")
+"""Counts of accelerators: they need the day on which they were counted beside the number."""
 
 
 def read_options(top: Section) -> tuple[OptionSpec, ...]:
@@ -329,11 +333,15 @@ def _observed(item: Section) -> ObservedSpec | None:
     node = item.child("value")
     if node is not None:
         value = _observed_value(item, form)
-    needs = {"date": "date", "text": "text"}.get(form, "value")
-    if not item.has(needs):
-        item.report(
-            "MS112", "", found=f"'{what}' without '{needs}'", expected=f"the key '{needs}'", fix=f"add '{needs}: ...'"
-        )
+    for needs in ("date", "value") if what in _ON_A_DAY else ({"date": "date", "text": "text"}.get(form, "value"),):
+        if not item.has(needs):
+            item.report(
+                "MS112",
+                "",
+                found=f"'{what}' without '{needs}'",
+                expected=f"the key '{needs}'",
+                fix=f"add '{needs}: ...'",
+            )
     return ObservedSpec(
         what=what, text=item.text("text"), at_s=at_s, value=value, source=source, identity=item.flag("identity", False)
     )
