@@ -204,6 +204,13 @@ def scaled(base: Distribution, factor: float) -> Scaled:
     return Scaled(name=base.name, base=base, factor=factor)
 
 
+def _as_written(value: Distribution) -> Distribution:
+    """The distribution before it was scaled or shifted."""
+    while isinstance(value, Scaled | Shifted):
+        value = value.base
+    return value
+
+
 def _normal_quantile(u: FloatArray) -> FloatArray:
     """Inverse of the standard normal distribution, by P. J. Acklam's rational form (relative error under 1.2e-9)."""
     import numpy as np
@@ -242,7 +249,8 @@ def _normal_quantile(u: FloatArray) -> FloatArray:
 class Streams:
     """Random numbers keyed by (seed, purpose, replicate).
 
-    The draws of named distributions are kept in `drawn`, so that a study can say which input moved the answer;
+    The draws of named distributions are kept in `drawn`, as they were written and not as scaled or shifted since, so that
+    a study can say which input moved the answer;
     `asked` holds the names asked for since it was last emptied, drawn before or not.
     """
 
@@ -272,9 +280,9 @@ class Streams:
         if distribution.is_fixed:
             return distribution.quantile(np.zeros(self.num_replicates))
         self.asked.add(name)
-        values = distribution.quantile(self.uniforms(name)[:, 0])
-        self.drawn[name] = values
-        return values
+        uniforms = self.uniforms(name)[:, 0]
+        self.drawn[name] = _as_written(distribution).quantile(uniforms)
+        return distribution.quantile(uniforms)
 
 
 def highest(value: Distribution) -> float:

@@ -9,10 +9,12 @@ from makespan.campaign.closed_form import (
     young_interval_s,
 )
 from makespan.campaign.run import simulate
+from makespan.campaign.timeline import draw_shares
 
 __all__ = [
     "CycleMeans",
     "daly_interval_s",
+    "draw_shares",
     "erlang_b",
     "expected_cycle",
     "expected_goodput",

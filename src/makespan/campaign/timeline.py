@@ -51,6 +51,13 @@ class Windows:
         return index
 
 
+def draw_shares(run_share: Sequence[ShareStep], streams: Streams) -> FloatArray:
+    """The run's share of the usable accelerators from each step on, by date; shape (R, steps), all 1 without steps. [-]"""
+    steps = sorted(run_share, key=lambda step: step.from_s)
+    shares = [streams.draw(step.share, f"run_share.{number}") for number, step in enumerate(steps)]
+    return np.stack(shares, axis=1) if shares else np.ones((streams.num_replicates, 1))
+
+
 def build_windows(
     capacities: Sequence[CapacityTimeline],
     run_share: Sequence[ShareStep],
@@ -61,8 +68,7 @@ def build_windows(
     """Merge the pools' timelines and the share's steps. Before its first step the share is that of the first step."""
     num_replicates, num_pools = streams.num_replicates, len(capacities)
     steps = sorted(run_share, key=lambda step: step.from_s)
-    shares = [streams.draw(step.share, f"run_share.{number}") for number, step in enumerate(steps)]
-    share_table = np.stack(shares, axis=1) if shares else np.ones((num_replicates, 1))
+    share_table = draw_shares(run_share, streams)
     if not np.all((share_table >= 0) & (share_table <= 1)):
         raise ValueError("run_share must lie between 0 and 1 in every replicate")
 

@@ -15,9 +15,9 @@ import numpy as np
 from makespan.specs.plan import Change, OptionResult, Plan
 from makespan.specs.scenario import Scenario
 from makespan.specs.supply import BuildSpec, OptionSpec, PowerSource, RampStep, RentSpec
-from makespan.specs.training import StageSpec, TrainingSpec
+from makespan.specs.training import ShareStep, StageSpec, TrainingSpec
 from makespan.study import plan as make_plan
-from makespan.uncertainty import percentiles, scaled, shifted
+from makespan.uncertainty import highest, percentiles, scaled, shifted
 from makespan.units import DAY_S
 
 MOST_REPLICATES = 300
@@ -116,10 +116,7 @@ def _build_what_ifs(pool: BuildSpec) -> Iterator[tuple[str, BuildSpec]]:
         f"have 25 % more on-site generation ({pool.place})",
         replace(
             pool,
-            power=tuple(
-                source if source.kind == "grid" else replace(source, capacity_w=scaled(source.capacity_w, MORE))
-                for source in pool.power
-            ),
+            power=tuple(source if source.kind == "grid" else _more_power(source) for source in pool.power),
         ),
     )
     yield (
@@ -135,6 +132,15 @@ def _build_what_ifs(pool: BuildSpec) -> Iterator[tuple[str, BuildSpec]]:
     )
 
 
+def _more_power(source: PowerSource) -> PowerSource:
+    # More units of the same: what their presence costs grows with them.
+    return replace(
+        source,
+        capacity_w=scaled(source.capacity_w, MORE),
+        fixed_usd_per_s=scaled(source.fixed_usd_per_s, MORE),
+    )
+
+
 def _earlier_power(source: PowerSource) -> PowerSource:
     # What is there already stays: only dates still to come move, and none before today.
     return (
@@ -144,7 +150,7 @@ def _earlier_power(source: PowerSource) -> PowerSource:
 
 def _run_what_ifs(training: TrainingSpec, option: OptionSpec) -> Iterator[tuple[str, TrainingSpec]]:
     if any(step.share.central < 1 for step in training.run_share):
-        more = tuple(replace(step, share=shifted(step.share, MORE_SHARE, ceiling=1.0)) for step in training.run_share)
+        more = tuple(_more_share(step) for step in training.run_share)
         yield f"give the run {MORE_SHARE * 100:.0f} points more of the accelerators", replace(training, run_share=more)
     if training.ready_s.central > 0:
         yield (
@@ -162,6 +168,11 @@ def _run_what_ifs(training: TrainingSpec, option: OptionSpec) -> Iterator[tuple[
             "cut post-training and evaluation by a quarter",
             replace(training, stages=tuple(_shorter(stage) for stage in stages)),
         )
+
+
+def _more_share(step: ShareStep) -> ShareStep:
+    # A share of none means that the accelerators are not the run's yet: it stays.
+    return step if highest(step.share) <= 0 else replace(step, share=shifted(step.share, MORE_SHARE, ceiling=1.0))
 
 
 def _is_16_bit(stage: StageSpec) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,12 +17,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from makespan.campaign import simulate
+from makespan.campaign import draw_shares, simulate
 from makespan.economics import cost_of
 from makespan.provenance import weakest
 from makespan.search import search
 from makespan.specs.campaign import RateTable
-from makespan.specs.plan import OptionResult, Plan, PoolResult
+from makespan.specs.plan import Lever, OptionResult, Plan, PoolResult
 from makespan.specs.scenario import Scenario
 from makespan.specs.step import SearchResult
 from makespan.specs.supply import BuildSpec, OptionSpec, RentSpec, SupplyResult
@@ -37,6 +38,10 @@ FloatArray = NDArray[np.float64]
 Pool = RentSpec | BuildSpec
 Progress = Callable[[str], None]
 
+SIZING_REPLICATES = 300
+"""Replicates whose capacity says which sizes are searched: always these, so that more replicates never change the earlier
+ones, nor a what-if with fewer its sizes."""
+
 
 @dataclass(slots=True)
 class _Clock:
@@ -49,6 +54,23 @@ class _Clock:
         start = time.perf_counter()
         yield
         self.spent_s[name] = self.spent_s.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sizes:
+    """Accelerators of a pool that a job may ever use, and of them the most it may compute on: its share, spares off."""
+
+    largest: int
+    most: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Supplied:
+    """A pool's capacity, the names of the draws it asked for, and its sizes."""
+
+    answer: SupplyResult
+    asked: frozenset[str]
+    sizes: _Sizes
 
 
 def plan(
@@ -82,35 +104,36 @@ def plan(
     if len(scenario.models) > 1:
         streams.drawn["model.candidates"] = chosen.astype(np.float64)
     book = LayoutBook(profile=scenario.framework, constraints=scenario.constraints)
-    supplies: dict[str, tuple[SupplyResult, frozenset[str]]] = {}
+    supplies: dict[str, _Supplied] = {}
     results: list[OptionResult] = []
-    relevant: list[frozenset[str]] = []
+    found: tuple[Lever, ...] = ()
     for option in scenario.options:
         streams.asked.clear()
         progress(f"{option.name}: capacity by date")
         with clock.room("supply"):
             for pool in option.pools:
-                if pool.name not in supplies:
+                key = repr(pool)
+                if key not in supplies:
                     before = set(streams.asked)
                     streams.asked.clear()
                     answer = supply(pool, streams, horizon_s=scenario.horizon_s)
-                    supplies[pool.name] = (answer, frozenset(streams.asked))
+                    asked = frozenset(streams.asked)
+                    supplies[key] = _Supplied(answer=answer, asked=asked, sizes=_sizes(scenario, pool, answer))
                     streams.asked.update(before)
-                streams.asked.update(supplies[pool.name][1])
+                streams.asked.update(supplies[key].asked)
         progress(f"{option.name}: layouts")
         with clock.room("search"):
             pools, tables, slowdown_name = _pool_results(
-                scenario, option, [supplies[pool.name][0] for pool in option.pools], book, chosen, streams
+                scenario, option, [supplies[repr(pool)] for pool in option.pools], book, chosen, streams
             )
         progress(f"{option.name}: campaign and cost")
         result, asked = _option_result(scenario, option, pools, tables, chosen, streams, book, clock)
         results.append(result)
         names = asked | {slowdown_name}
         names |= {"model.candidates"} & streams.drawn.keys()
-        relevant.append(frozenset(names))
-    progress("what moves the date")
-    with clock.room("levers"):
-        found = levers(results, relevant, streams.drawn)
+        with clock.room("levers"):
+            # Now, while `drawn` holds this option's values: two options may draw different distributions of one name.
+            found += levers([result], [frozenset(names)], streams.drawn)
     return Plan(
         scenario=scenario,
         options=tuple(results),
@@ -132,10 +155,25 @@ def reference_step(training: TrainingSpec) -> StepConfig:
     raise ValueError("the run has no compute stage")
 
 
+def _sizes(scenario: Scenario, pool: Pool, answer: SupplyResult) -> _Sizes:
+    """Largest sizes among the first `SIZING_REPLICATES`, whatever the number of replicates."""
+    usable = answer.timeline.usable
+    reference = Streams(scenario.seed, SIZING_REPLICATES)
+    shares = np.max(draw_shares(scenario.training.run_share, reference), axis=1)
+    if len(usable) < SIZING_REPLICATES:
+        usable = supply(pool, reference, horizon_s=scenario.horizon_s).timeline.usable
+    best = np.max(usable[:SIZING_REPLICATES], axis=1)
+    if not np.any(best >= 1):
+        # None of these has any; let one of the later ones speak.
+        best = np.full_like(best, np.max(answer.timeline.usable))
+    most = float(np.max(best * shares)) * (1.0 - scenario.recovery.spare_fraction)
+    return _Sizes(largest=int(np.max(best)), most=most)
+
+
 def _pool_results(
     scenario: Scenario,
     option: OptionSpec,
-    supplies: Sequence[SupplyResult],
+    supplies: Sequence[_Supplied],
     book: LayoutBook,
     chosen: NDArray[np.int64],
     streams: Streams,
@@ -145,14 +183,15 @@ def _pool_results(
     tables: list[RateTable | None] = []
     central = int(np.argmax([choice.weight for choice in scenario.models]))
     name = "step.time_factor"
-    for pool, answer in zip(option.pools, supplies, strict=True):
-        largest = int(np.max(answer.timeline.usable))
+    for pool, supplied in zip(option.pools, supplies, strict=True):
+        largest, most = supplied.sizes.largest, supplied.sizes.most
+        whole = largest * (1.0 - scenario.recovery.spare_fraction)
         per_node = pool.node.accelerators_per_node
         if largest < 1:
             levels: tuple[int, ...] = ()
         else:
             smallest = min(max(scenario.training.min_accelerators, 1), largest)
-            levels = anchor_levels(largest, smallest, accelerators_per_node=per_node)
+            levels = anchor_levels(largest, smallest, accelerators_per_node=per_node, most=most)
         searches = [
             {
                 # The layout that is shown comes from the whole space. MFU falls smoothly with size, so the candidates
@@ -163,15 +202,16 @@ def _pool_results(
             for index, choice in enumerate(scenario.models)
         ]
         shown = tuple(searches[central][level] for level in levels)
-        factor = _step_time_factor(shown, name)
+        ran_at = bisect_left(levels, most)
+        factor = _step_time_factor(shown[: ran_at + 1], name)
         slowdown = np.ones(streams.num_replicates) if factor is None else streams.draw(factor)
-        tables.append(rate_table(searches, chosen, slowdown) if levels else None)
-        results.append(PoolResult(supply=answer, levels=levels, searches=shown))
+        tables.append(rate_table(searches, chosen, slowdown, most=most, whole=whole) if levels else None)
+        results.append(PoolResult(supply=supplied.answer, levels=levels, searches=shown))
     return results, tables, name
 
 
 def _step_time_factor(searches: Sequence[SearchResult], name: str) -> Percentiles | None:
-    """How far the true step time may lie from the predicted one: the estimate's own 80 % interval."""
+    """How far the true step time may lie from the predicted one: the 80 % interval at the largest of these sizes."""
     best = next((found.best for found in reversed(searches) if found.best is not None), None)
     if best is None:
         return None
@@ -213,12 +253,20 @@ def _option_result(
         )
     asked = frozenset(streams.asked)
     with clock.room("economics"):
+        # Every pool is paid for, those without a layout too.
         costs = cost_of(
-            replace(option, pools=tuple(spec for _, spec, _ in usable)),
-            [pool.supply for pool, _, _ in usable],
+            option,
+            [pool.supply for pool in pools],
             campaign,
             streams,
             horizon_s=scenario.horizon_s,
+        )
+    if not reasons and not np.isfinite(campaign.release_s).any():
+        began = int(np.isfinite(campaign.first_training_s).sum())
+        reasons = (
+            "the run never gets accelerators enough for a layout that fits"
+            if began == 0
+            else f"the run is done before the horizon in no replicate (it begins in {began:,} of {len(campaign.release_s):,})",
         )
     wall = np.where(np.isfinite(campaign.release_s), campaign.release_s, scenario.horizon_s)
     limited_by = {cause: float(np.mean(delay / wall)) for cause, delay in campaign.delay_s.items()}

@@ -48,7 +48,7 @@ def levers(
         rows = []
         for name in sorted(names & draws.keys()):
             values = draws[name]
-            if np.ptp(values[np.isfinite(values)]) == 0 if np.isfinite(values).any() else True:
+            if np.all(values == values[0]):
                 continue
             correlation = _correlation(_ranks(values), ranks)
             if abs(correlation) < bound:

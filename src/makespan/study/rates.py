@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -23,8 +24,14 @@ ANCHOR_SHARES = (1 / 32, 1 / 8, 1 / 3, 2 / 3, 1.0)
 """Sizes, as shares of the largest, at which layouts are searched; MFU is interpolated in log(size) between them."""
 
 NUM_LEVELS = 40
-"""Sizes in the rate table: a run uses the largest that it can fill. Three fifths of them lie in the upper half, where a run
-spends most of its time: there a size is 2 % from the next."""
+"""Sizes in the rate table up to the most the run may compute on: it uses the largest that it can fill. Three fifths of them
+lie in the upper half, where a run spends most of its time: there a size is 2 % of the most from the next."""
+
+LEVELS_BEYOND = 8
+"""Sizes beyond that, of the rest of the pool: only what the run's share of the pool costs it is read there."""
+
+SMALLEST_OF_RUN = 1 / 8
+"""Sizes are searched down to this share of the most the run may compute on."""
 
 
 @dataclass(slots=True)
@@ -46,7 +53,8 @@ class LayoutBook:
         thorough: bool = False,
     ) -> SearchResult:
         """The best layout of a model on so many accelerators of a pool; from the thin space unless `thorough`."""
-        key = (pool.accelerator.name, pool.fabric.name, model.name, config, num_accelerators, thorough)
+        # By content, not by name: two candidates of a file, or two accelerators of a script, may have one name.
+        key = (repr(pool.accelerator), pool.fabric, model, config, num_accelerators, thorough)
         if key not in self.known:
             cluster = ClusterSpec(
                 name=pool.place,
@@ -63,8 +71,12 @@ class LayoutBook:
         return self.known[key]
 
 
-def anchor_levels(largest: int, smallest: int, *, accelerators_per_node: int) -> tuple[int, ...]:
+def anchor_levels(
+    largest: int, smallest: int, *, accelerators_per_node: int, most: float = math.inf
+) -> tuple[int, ...]:
     """Ascending sizes to search between `smallest` and `largest`, in whole nodes.
+
+    most : the run may compute on; where its share of the pool is small, smaller sizes are searched as well.
 
     Examples
     --------
@@ -74,6 +86,8 @@ def anchor_levels(largest: int, smallest: int, *, accelerators_per_node: int) ->
     smallest = max(smallest, 1)
     largest = max(largest, smallest)
     wanted = {max(smallest, share * largest) for share in ANCHOR_SHARES}
+    while min(wanted) > max(smallest, SMALLEST_OF_RUN * most):
+        wanted.add(max(smallest, min(wanted) / 4))
     whole = {int(size // accelerators_per_node) * accelerators_per_node or int(size) for size in wanted}
     return tuple(sorted(size for size in whole if size >= 1))
 
@@ -82,13 +96,18 @@ def rate_table(
     searches_by_model: Sequence[Mapping[int, SearchResult]],
     chosen: NDArray[np.int64],
     slowdown: FloatArray,
+    *,
+    most: float = math.inf,
+    whole: float = math.inf,
 ) -> RateTable | None:
-    """Model FLOP/s of every replicate at `NUM_LEVELS` sizes; None where no model fits at any searched size.
+    """Model FLOP/s of every replicate at some `NUM_LEVELS` sizes; None where no model fits at any searched size.
 
     searches_by_model : for each candidate model, the search by number of accelerators; the first and the last number are
         the same for all.
     chosen : index of the candidate a replicate trains, shape (replicates,).
     slowdown : true step time over predicted, shape (replicates,).
+    most, whole : accelerators the run may compute on at most, and might if it had the pool to itself. The first is the
+        largest of the dense sizes; those beyond only tell what the run's share of the pool costs it.
 
     Between searched sizes the FLOP/s per accelerator is interpolated in the logarithm of the size; under the smallest
     size at which a layout fits the rate is zero.
@@ -97,9 +116,13 @@ def rate_table(
     if not any(np.any(rates > 0) for _, rates in per_model):
         return None
     first, last = min(searches_by_model[0]), max(searches_by_model[0])
-    middle = max(first, last / 2)
+    top = max(min(most, last), first)
+    middle = max(first, top / 2)
     lower = np.linspace(first, middle, NUM_LEVELS * 2 // 5, endpoint=False)
-    sizes = np.unique(np.ceil(np.concatenate([lower, np.linspace(middle, last, NUM_LEVELS * 3 // 5)])))
+    upper = np.linspace(middle, top, NUM_LEVELS * 3 // 5)
+    beyond = np.append(np.linspace(top, min(whole, last), LEVELS_BEYOND), last) if top < min(whole, last) else [last]
+    # Rounded down, so that the run can fill the largest; a count that fell short of a whole number by rounding is that number.
+    sizes = np.unique(np.floor(np.concatenate([lower, upper, beyond]) * (1.0 + 1e-9)))
     table = np.stack([_interpolated(levels, rates, sizes) * sizes for levels, rates in per_model])
     return RateTable(num_accelerators=sizes, flop_per_s=table[chosen] / slowdown[:, None])
 
