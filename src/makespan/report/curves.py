@@ -23,6 +23,8 @@ def common_grid(options: Sequence[OptionResult], horizon_s: float) -> FloatArray
     """Times at which every option is drawn: until the last likely event of any option, or the horizon. [s]"""
     ends: list[float] = [0.0]
     for option in options:
+        if not np.isfinite(percentiles(option.campaign.release_s)[1]) and np.any(option.campaign.progress > 0.0):
+            return time_grid(horizon_s)  # it trains, but not to the end: shown to where the simulation stops
         dates = [option.campaign.release_s, *(pool.supply.all_powered_s for pool in option.pools)]
         for values in dates:
             ends += [value for value in percentiles(values) if np.isfinite(value)]

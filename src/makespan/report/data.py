@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -12,12 +11,12 @@ import numpy as np
 from makespan.provenance import Fact
 from makespan.report.bands import band, date_band, iso_date, number
 from makespan.report.curves import common_grid, gantt, option_curves
-from makespan.report.formats import in_unit_of
-from makespan.report.labels import NOT_MODELLED, lever_label
+from makespan.report.labels import NOT_MODELLED, reason
+from makespan.report.levers import lever_row, path_names
 from makespan.report.observed import judged
 from makespan.report.words import answers
 from makespan.specs.layout import Layout
-from makespan.specs.plan import Change, Lever, OptionResult, Plan, PoolResult
+from makespan.specs.plan import Change, OptionResult, Plan, PoolResult
 from makespan.specs.scenario import Scenario
 from makespan.specs.step import SearchResult, StepEstimate
 from makespan.specs.training import StageSpec
@@ -48,6 +47,7 @@ def result(plan: Plan) -> dict[str, Any]:
     scenario = plan.scenario
     grid = common_grid(plan.options, scenario.horizon_s)
     first = _probability_first(plan.options)
+    names = path_names(plan)
     options = [
         _option(scenario, option, grid, probability) for option, probability in zip(plan.options, first, strict=True)
     ]
@@ -58,7 +58,7 @@ def result(plan: Plan) -> dict[str, Any]:
         "answers": [],
         "options": options,
         "times_s": [number(value) for value in grid],
-        "levers": [_lever(scenario, lever, plan.facts) for lever in plan.levers],
+        "levers": [lever_row(scenario, lever, plan.facts, names) for lever in plan.levers],
         "changes": [_change(change) for change in plan.changes],
         "observed": [judged(scenario, None, seen) for seen in scenario.observed],
         "weakest_fact": plan.weakest.name.lower(),
@@ -124,7 +124,7 @@ def _option(scenario: Scenario, option: OptionResult, grid: FloatArray, probabil
         "kind": option.option.kind,
         "note": option.option.note,
         "feasible": option.feasible,
-        "reasons": list(option.reasons),
+        "reasons": [reason(text) for text in option.reasons],
         "first_training": date_band(as_of, campaign.first_training_s),
         "all_installed": date_band(as_of, _latest([pool.supply.all_installed_s for pool in option.pools], release)),
         "all_powered": date_band(as_of, _latest([pool.supply.all_powered_s for pool in option.pools], release)),
@@ -276,36 +276,6 @@ def _level(level: int, search: SearchResult) -> dict[str, Any]:
         "time_s": None if best is None else number(best.time_s),
         "tokens_per_s": None if best is None else number(best.tokens_per_s),
         "mfu": None if best is None else number(best.mfu),
-    }
-
-
-def _before_horizon(scenario: Scenario, seconds: float) -> str | None:
-    """A date, or None where it is the horizon: levers count "never" as that."""
-    return iso_date(scenario.as_of, seconds) if seconds < scenario.horizon_s else None
-
-
-def _lever(scenario: Scenario, lever: Lever, facts: Sequence[Fact]) -> dict[str, Any]:
-    written = next((fact.text for fact in facts if fact.path == lever.name), None)
-    if written is None:
-        written = next((rule.value for rule in scenario.rules if rule.path == lever.name), "")
-    swing = abs(lever.late_s - lever.early_s)
-
-    def text(value: float) -> str:
-        if lever.name == "model.candidates":
-            return scenario.models[min(int(value), len(scenario.models) - 1)].model.name
-        return in_unit_of(value, written, scenario.as_of)
-
-    return {
-        "option": lever.option,
-        "name": lever.name,
-        "label": lever_label(lever.name),
-        "low": number(lever.low),
-        "high": number(lever.high),
-        "low_text": text(lever.low),
-        "high_text": text(lever.high),
-        "release_at_low": _before_horizon(scenario, lever.early_s),
-        "release_at_high": _before_horizon(scenario, lever.late_s),
-        "swing_s": None if math.isnan(swing) else number(swing),
     }
 
 

@@ -262,6 +262,15 @@ def in_unit_of(value: float, written: str, as_of: dt.date) -> str:
     return plain(value)
 
 
+def gib(num_bytes: float | None) -> str:
+    """Bytes of memory in GiB, the unit in which accelerators are sold ("80 GB" is 80 GiB).
+
+    >>> gib(80 * 2**30), gib(None)
+    ('80.0 GiB', '–')
+    """
+    return DASH if num_bytes is None or _missing(num_bytes) else f"{num_bytes / 2**30:,.1f} GiB"
+
+
 def mass(kilogram: float | None) -> str:
     """Kilogram as tonnes or thousands of them.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from makespan.report.labels import LAYOUT_STATUS, MEMORY, STEP_PARTS, label
 from makespan.specs.step import SearchResult, StepEstimate
 
 if TYPE_CHECKING:
@@ -94,6 +96,8 @@ def step_table(
     model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, estimate: StepEstimate
 ) -> Group:
     """One step: time by cause, memory by kind, utilisation."""
+    from rich import box
+    from rich.columns import Columns
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -103,11 +107,17 @@ def step_table(
         f"layout: {estimate.layout}   ({estimate.layout.num_accelerators:,} used, {estimate.num_idle:,} idle)"
     )
     if estimate.time_s - estimate.time_s != 0:
-        return Group(head, layout, Text(f"cannot run: {estimate.status.name.lower().replace('_', ' ')}", style="red"))
+        return Group(
+            head, layout, Text(f"cannot run: {_words(LAYOUT_STATUS, estimate.status.name.lower())}", style="red")
+        )
     summary = Table.grid(padding=(0, 2))
-    summary.add_row("step time", f"{estimate.time_s:.3f} s", f"80 %: {estimate.p10_s:.3f} to {estimate.p90_s:.3f} s")
     summary.add_row(
-        "bounds", f"{estimate.lower_s:.3f} s", f"all overlaps at ideal kernels; {estimate.upper_s:.3f} s nothing does"
+        "step time", f"{estimate.time_s:.3f} s", f"eight chances in ten: {estimate.p10_s:.3f} to {estimate.p90_s:.3f} s"
+    )
+    summary.add_row(
+        "bounds",
+        f"{estimate.lower_s:.3f} s",
+        f"if all overlaps at ideal kernels; {estimate.upper_s:.3f} s if nothing does",
     )
     summary.add_row(
         "tokens/s",
@@ -119,27 +129,28 @@ def step_table(
         f"{estimate.mfu:.1%}",
         f"{estimate.mfu_full_attention:.1%} counting full attention; HFU {estimate.hfu:.1%}",
     )
-    times = Table(title="time (exposed)", title_justify="left")
-    times.add_column("part")
+    times = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    times.add_column("time, exposed", no_wrap=True)
     times.add_column("s", justify="right")
     times.add_column("share", justify="right")
     for name, seconds in sorted(estimate.breakdown.items(), key=lambda item: -item[1]):
         if seconds > 0:
-            times.add_row(name.replace("_", " "), f"{seconds:.4f}", f"{seconds / estimate.time_s:.1%}")
-    memory = Table(title="memory, fullest accelerator", title_justify="left")
-    memory.add_column("kind")
+            share = seconds / estimate.time_s
+            times.add_row(_words(STEP_PARTS, name), f"{seconds:.4f}", f"{share:.1%}" if share >= 0.0005 else "<0.1%")
+    memory = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    memory.add_column("memory, fullest accelerator", no_wrap=True)
     memory.add_column("GiB", justify="right")
     for name, size in estimate.memory.by_kind.items():
-        memory.add_row(name.replace("_", " "), f"{size / GIB:.2f}")
+        memory.add_row(_words(MEMORY, name), f"{size / GIB:.2f}")
     memory.add_section()
     memory.add_row("total", f"{estimate.memory.total_bytes / GIB:.2f}")
-    memory.add_row("limit", f"{estimate.memory.limit_bytes / GIB:.2f}")
+    memory.add_row("may be used", f"{estimate.memory.limit_bytes / GIB:.2f}")
     parts: list[Any] = [head, layout]
     if estimate.status.name != "OK":
-        parts.append(Text(f"does not fit: {estimate.status.name.lower().replace('_', ' ')}", style="red"))
-    parts += [summary, times, memory]
+        parts.append(Text(f"does not fit: {_words(LAYOUT_STATUS, estimate.status.name.lower())}", style="red"))
+    parts += [summary, Columns([times, memory], padding=(0, 4))]
     parts += [Text(f"note: {note}", style="dim") for note in estimate.notes]
-    parts.append(Text(f"stands on {estimate.provenance.name.lower()} kernel figures", style="dim"))
+    parts.append(Text(f"The weakest kernel figure it stands on is {estimate.provenance.name.lower()}.", style="dim"))
     return Group(*parts)
 
 
@@ -147,11 +158,13 @@ def search_table(
     model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, result: SearchResult
 ) -> Group:
     """The fastest layouts, and the tally of the others."""
+    from rich import box
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=_heading(model, config, cluster, profile), title_justify="left")
+    head = Text(_heading(model, config, cluster, profile), style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("layout")
     for heading in ("step s", "MFU", "tokens/s", "memory GiB", "used", "idle"):
         table.add_column(heading, justify="right")
@@ -165,12 +178,18 @@ def search_table(
             f"{estimate.layout.num_accelerators:,}",
             f"{estimate.num_idle:,}",
         )
-    return Group(table, Text(_tally(result), style="dim"))
+    return Group(head, table, Text(_tally(result), style="dim"))
+
+
+def _words(table: Mapping[str, str], name: str) -> str:
+    """What a part is called in a report."""
+    text = label(table, name)
+    return text[:1].lower() + text[1:]
 
 
 def _tally(result: SearchResult) -> str:
     out = ", ".join(
-        f"{count:,} {status.name.lower().replace('_', ' ')}"
+        f"{count:,} {_words(LAYOUT_STATUS, status.name.lower())}"
         for status, count in sorted(result.infeasible.items(), key=lambda item: -item[1])
         if count
     )
