@@ -159,6 +159,29 @@ def test_facts_can_be_searched_and_filtered_with_the_keyboard(browser, run_folde
         assert rows.count() == 2
 
 
+def test_a_heading_sorts_the_facts_and_says_so(browser, run_folder):
+    with Visit(browser, run_folder / "report.html") as visit:
+        names = visit.page.locator("#fact-table tbody tr code")
+        before = names.all_inner_texts()
+        head = visit.page.locator("#fact-table thead th").first
+        head.locator("button").focus()
+        visit.page.keyboard.press("Enter")
+        assert head.get_attribute("aria-sort") == "ascending"
+        assert names.first.inner_text() == min(before)
+        visit.page.keyboard.press("Enter")
+        assert head.get_attribute("aria-sort") == "descending"
+        assert names.last.inner_text() == min(before)
+        kind = visit.page.locator("#fact-table thead th", has_text="Kind")
+        kind.locator("button").click()
+        assert names.all_inner_texts() == before, "weakest first again"
+
+
+def test_a_phone_shows_the_earliest_option_first(browser, run_folder):
+    with Visit(browser, run_folder / "report.html", size="phone") as visit:
+        tops = [row.bounding_box()["y"] for row in visit.page.locator("#options tbody tr").all()]
+        assert visit.page.locator("#options tr.best").bounding_box()["y"] == min(tops)
+
+
 def test_buttons_change_the_period_and_work_from_the_keyboard(browser, run_folder):
     with Visit(browser, run_folder / "report.html") as visit:
         axis_end = (

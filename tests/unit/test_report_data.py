@@ -3,15 +3,18 @@
 import datetime as dt
 import json
 import math
+import re
 
 import jsonschema
 import numpy as np
 import pytest
 
-from makespan.report import result, result_schema
+from makespan.report import labels, result, result_schema, words
 from makespan.report.bands import band, curve_band, date_band, iso_date, number, step_sampler, time_grid
 from makespan.report.folder import to_json
-from makespan.units import DAY_S
+from makespan.report.levers import lever_row, swing_text
+from makespan.specs.plan import Lever
+from makespan.units import DAY_S, YEAR_S
 from report_fixture import AS_OF, HOSTILE, memphis_plan
 
 
@@ -175,8 +178,8 @@ def test_levers_are_written_in_the_unit_of_their_fact(data):
     ready = next(fact for fact in data["facts"] if fact["path"] == "run.ready")
     assert ready["known_on"] == "2024-07-10"
     flop = next(lever for lever in data["levers"] if lever["name"] == "run.stages.pretraining.flop")
-    assert flop["label"] == "pretraining, flop"
-    assert flop["low_text"] == "3.02e26"
+    assert flop["label"] == "operations of pretraining"
+    assert flop["low_text"] == "3.02e26 FLOP"
     assert flop["release_at_low"] < flop["release_at_high"]
 
 
@@ -185,7 +188,7 @@ def test_answers_name_the_earliest_option_and_say_what_cannot_be_had(data):
     assert first.startswith("Build in Memphis finishes first")
     assert "1 Mar 2025" in odds
     assert any("Two racks in the office" in line for line in data["answers"])
-    assert any(line.startswith("What happened: Build in Memphis, release on 17 Feb 2025") for line in data["answers"])
+    assert any("release on 17 Feb 2025" in line and "the forecast missed it" in line for line in data["answers"])
 
 
 def test_a_plan_in_which_nobody_finishes_still_has_an_answer():
@@ -195,7 +198,90 @@ def test_a_plan_in_which_nobody_finishes_still_has_an_answer():
     alone = replace(plan, options=plan.options[5:], levers=(), changes=())
     data = result(alone)
     assert errors_of(data) == []
-    assert data["answers"][0].startswith("No option finishes by 10 Jul 2029")
+    assert data["answers"][0] == "The model cannot be trained so: nothing fits."
+    assert any("none of 812 layouts fits (812 out of memory)" in line for line in data["answers"])
+    assert words.no_change_helps(data).startswith("Nothing fits")
+
+
+def test_a_single_option_is_not_compared_with_anything():
+    from dataclasses import replace
+
+    plan = memphis_plan()
+    data = result(replace(plan, options=plan.options[2:3]))
+    text = " ".join(data["answers"])
+    assert data["answers"][0].startswith("The model is released around ")
+    assert not re.search(r"finishes first|ahead of|other|against", text)
+
+
+def test_a_run_that_outlasts_its_contract_says_so(data):
+    import copy
+
+    changed = copy.deepcopy(data)
+    cheap = by_name(changed, "Stay at Oracle")
+    cheap["committed_usd"]["p50"], cheap["cost_of_model_usd"]["p50"] = 1e6, 9e9
+    assert any(
+        "$1.00M against" in line and "outlasts that and is charged $9.00B" in line for line in words.answers(changed)
+    )
+
+
+def test_a_deadline_without_changes_says_why(data):
+    import copy
+
+    changed = copy.deepcopy(data)
+    assert words.no_change_helps(changed) == ""
+    changed["changes"] = []
+    assert words.no_change_helps(changed).startswith("None of the changes")
+    by_name(changed, "Build in Memphis")["probability_by_deadline"] = 1.0
+    assert "nothing left to gain" in words.no_change_helps(changed)
+    changed["scenario"]["deadline"] = None
+    assert words.no_change_helps(changed) == ""
+
+
+def test_the_tally_counts_misses_on_either_side_and_no_identity(data):
+    judged = [seen for option in data["options"] for seen in option["observed"] if seen["verdict"]]
+    inside = sum(seen["verdict"] == "inside" for seen in judged)
+    assert words.tally(data).startswith(f"{inside} of {len(judged)} observations lie inside")
+    import copy
+
+    changed = copy.deepcopy(data)
+    for option in changed["options"]:
+        for seen in option["observed"]:
+            seen["identity"] = True
+    assert words.tally(changed) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high", "texts"),
+    [
+        ("model.candidates", 0.0, 9.0, ("Grok 3 stand-in", "Grok 3 stand-in")),
+        ("step.time_factor", 0.744, 1.37, ("26 % shorter", "37 % longer")),
+        ("failures.per_accelerator", 1 / (2 * YEAR_S), 1 / (4 * YEAR_S), ("once in 2.00 years", "once in 4.00 years")),
+        ("run.share", 0.67, 0.9, ("67 %", "90 %")),
+        ("sites.x.power.y.from", 86400.0, 0.0, ("11 Jul 2024", "10 Jul 2024")),
+    ],
+)
+def test_ends_of_levers_never_are_raw_si_numbers(plan, name, low, high, texts):
+    lever = Lever(option="o", name=name, low=low, high=high, early_s=DAY_S, late_s=plan.scenario.horizon_s)
+    row = lever_row(plan.scenario, lever, (), {})
+    models = [choice.model.name for choice in plan.scenario.models]
+    expected = (models[0], models[-1]) if name == "model.candidates" else texts
+    assert (row["low_text"], row["high_text"]) == expected
+    assert row["release_at_high"] is None
+    assert swing_text(row).endswith("or more")
+
+
+def test_every_cause_of_the_rooms_has_words_and_an_explanation():
+    from makespan.campaign.attribution import OWN_CAUSES
+    from makespan.specs.supply import CAUSES
+
+    assert {*CAUSES, *OWN_CAUSES} <= labels.CAUSES.keys()
+    assert {*CAUSES, *OWN_CAUSES} - {"none"} == labels.CAUSE_MEANINGS.keys()
+
+
+def test_every_status_of_a_layout_has_words():
+    from makespan.specs.layout import LayoutStatus
+
+    assert {status.name.lower() for status in LayoutStatus} - {"ok"} == labels.LAYOUT_STATUS.keys()
 
 
 def test_a_single_replicate_has_no_spread():

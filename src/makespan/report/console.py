@@ -59,7 +59,8 @@ def terminal(plan: Plan, console: Console, *, by: dt.date | None = None, data: d
         f"the facility meter; money in {scenario['price_year']} dollars; as of {f.date(scenario['as_of'])}.",
         style="dim",
     )
-    _observed(console, data["options"])
+    _explain(console, data)
+    _observed(console, data)
     _changes(console, data)
 
 
@@ -67,7 +68,20 @@ def _say(console: Console, line: str, style: str = "") -> None:
     """A line whose text is never read as markup."""
     from rich.text import Text
 
-    console.print(Text(line, style=style))
+    console.print(Text(_tight(line), style=style))
+
+
+def _item(console: Console, line: str) -> None:
+    """A line whose continuation is indented under its start."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console.print(Padding(Text(_tight(line)), (0, 0, 0, 2), expand=False))
+
+
+def _tight(line: str) -> str:
+    """Without the space before a per cent sign, at which a terminal would break the line."""
+    return line.replace(" %", "%")
 
 
 def _columns(data: dict[str, Any]) -> tuple[list[Column], list[Column]]:
@@ -97,7 +111,7 @@ def _table(options: Sequence[Option], columns: Sequence[Column]) -> Table:
         table.add_column(Text(head), justify="right" if right else "left", overflow="fold")
     for option in options:
         style = "bold" if option is best else ""
-        table.add_row(*(Text(write(option), style=style) for _, write, _ in columns))
+        table.add_row(*(Text(_tight(write(option)), style=style) for _, write, _ in columns))
     return table
 
 
@@ -115,40 +129,50 @@ def _figure(band: dict[str, Any], kind: str) -> str:
 
 def _limits(option: Option) -> str:
     if option["reasons"]:
-        return str(option["reasons"][0])
-    held = words.limits(option)
-    if not held:
-        return "nothing but the training itself"
-    return ", ".join(f"{name} {f.share(part)}" for name, part in held)
+        return "does not finish, see above" if words.starts(option) else "cannot run, see above"
+    return words.what_limits(option)
 
 
-def _observed(console: Console, options: Sequence[Option]) -> None:
+def _explain(console: Console, data: dict[str, Any]) -> None:
+    """What the columns mean that people ask about."""
+    _say(
+        console,
+        f"Held back by: share of the time from {f.date(data['scenario']['as_of'])} to the release. Committed: due whatever runs "
+        "(minimum terms, prices of sites); a run that is longer costs more than that, one that shares the rest less.",
+        style="dim",
+    )
+
+
+def _observed(console: Console, data: dict[str, Any]) -> None:
+    options = data["options"]
     judged = [(option, seen) for option in options for seen in option["observed"] if seen["verdict"] is not None]
     if not judged:
         return
     console.print()
-    _say(console, "What then happened (not used in the forecast)", style="bold")
+    _say(console, f"What then happened (not used in the forecast): {words.tally(data)}", style="bold")
     for option, seen in judged:
         happened = words.observed_text(seen, seen["value"] if seen["value"] is not None else seen["date"])
         when = f" on {f.date(seen['date'])}" if seen["value"] is not None and seen["date"] else ""
         forecast = words.observed_span(seen)
-        note = " (identity)" if seen["identity"] else ""
-        _say(
+        note = " (an identity: derived from the outcome, no prediction)" if seen["identity"] else ""
+        _item(
             console,
-            f"  {option['name']}: {seen['label'].lower()} {happened}{when}; forecast {forecast}; {words.verdict(seen)}{note}",
+            f"{option['name']}: {seen['label'].lower()} {happened}{when}; forecast {forecast}; {words.verdict(seen)}{note}",
         )
 
 
 def _changes(console: Console, data: dict[str, Any]) -> None:
-    if not data["changes"]:
+    none = words.no_change_helps(data)
+    if not data["changes"] and not none:
         return
     console.print()
-    _say(console, "Changes that would help", style="bold")
+    if none:
+        _say(console, none)
+        return
+    _say(console, "Changes that would help, cheapest first", style="bold")
+    several = len(data["options"]) > 1
     for change in data["changes"]:
-        odds = f.odds(change["probability"], data["scenario"]["num_replicates"])
-        _say(
-            console,
-            f"  {change['option']}: {change['text']}: odds {odds} "
-            f"(+{100 * (change['gained_probability'] or 0):.0f} points), {f.days(change['gained_s'])} "
-            f"{'earlier' if (change['gained_s'] or 0) >= 0 else 'later'}, {f.money(change['extra_cost_usd'])} more",
-        )
+        odds, when, money = words.change_effect(change, data["scenario"]["num_replicates"])
+        name = f"{change['option']}: " if several else ""
+        _item(console, f"{name}{change['text']}: odds {odds}, {when}, costs {money}")
+    _say(console, words.CHANGES_NOTE, style="dim")

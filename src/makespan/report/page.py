@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from makespan.report import formats as f
 from makespan.report import labels, words
+from makespan.report.levers import swing_text
 from makespan.specs.plan import Plan
 from makespan.units import HOUR_S
 
@@ -44,8 +45,10 @@ def html(plan: Plan, data: dict[str, Any]) -> str:
         data=data,
         options=data["options"],
         scenario=data["scenario"],
-        best=words.fastest(data["options"]),
+        best=words.fastest(data["options"]) if len(data["options"]) > 1 else None,
+        silent_models=silent_models(data),
         sites=sites(data["options"]),
+        causes_named=causes_named(data["options"]),
         lever_groups=lever_groups(data),
         ledger_names={name: text for name, (text, _) in labels.LEDGER.items()},
         curve_rows=curve_rows(data),
@@ -95,6 +98,12 @@ def sites(options: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def causes_named(options: list[dict[str, Any]]) -> list[str]:
+    """Causes that take any time in some option and have an explanation, in the order of the explanations."""
+    found = {row["cause"] for option in options for row in option["limited_by"] if row["share"]}
+    return [name for name in labels.CAUSE_MEANINGS if name in found]
+
+
 def lever_groups(data: dict[str, Any]) -> list[dict[str, Any]]:
     """Levers by option, in the order of the options, the fastest first."""
     best = words.fastest(data["options"])
@@ -108,6 +117,15 @@ def lever_groups(data: dict[str, Any]) -> list[dict[str, Any]]:
         if rows:
             groups.append({"option": name, "index": [o["name"] for o in data["options"]].index(name), "rows": rows})
     return groups
+
+
+def silent_models(data: dict[str, Any]) -> list[str]:
+    """Options whose date does not follow which of several candidate models is trained."""
+    if len(data["scenario"]["models"]) < 2:
+        return []
+    moved = {lever["option"] for lever in data["levers"] if lever["name"] == "model.candidates"}
+    asked = {lever["option"] for lever in data["levers"]}
+    return [option["name"] for option in data["options"] if option["name"] in asked - moved]
 
 
 def command(plan: Plan, data: dict[str, Any]) -> str:
@@ -171,10 +189,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     names = ("date", "date_range", "money", "energy", "power", "duration", "days", "share", "odds", "percent", "count")
-    environment.filters.update({name: getattr(f, name) for name in (*names, "size", "plain", "mass", "write", "span")})
+    environment.filters.update(
+        {name: getattr(f, name) for name in (*names, "size", "gib", "plain", "mass", "write", "span")}
+    )
     environment.filters.update(safe_url=safe_url, readable=labels.readable)
     environment.globals.update(
         labels=labels, words=words, parts=PARTS, milestone=milestone, observed_value=words.observed_text,
-        word=labels.label, accelerator_hours=accelerator_hours, colours=COLOURS,
+        word=labels.label, swing_text=swing_text, accelerator_hours=accelerator_hours, colours=COLOURS,
     )  # fmt: skip
     return environment

@@ -10,6 +10,16 @@ from makespan.report import formats as f
 from makespan.report.labels import CAUSES, TRAINING_CAUSES, label
 from makespan.units import DAY_S
 
+CHANGES_NOTE = (
+    "Each change is simulated again, alone, on the first 300 of the same futures (fewer where there are fewer), so the odds it "
+    "starts from can differ by a few points from those of all futures. Cost: what the run is charged, at unchanged prices."
+)
+
+_SINGULAR = frozenset(
+    {*CAUSES.values()}
+    - {"failures and checkpoints", "permits", "data and recipe", "restarts after failures", "checkpoints"}
+)
+
 SELDOM = 0.9
 """An option that finishes in fewer of the replicates than this is called out."""
 
@@ -26,9 +36,11 @@ def answers(data: dict[str, Any]) -> list[str]:
     else:
         lines.append(_first(best, data))
         lines.append(_price(best))
+        lines += _held_back(best, data)
         lines += _alternatives(best, options)
-    if data["scenario"]["deadline"] is not None:
+    if data["scenario"]["deadline"] is not None and any(starts(option) for option in options):
         lines.insert(1, _deadline(data))
+    lines += _cannot_run(options)
     lines += _seldom(data)
     lines += _what_happened(options)
     return lines
@@ -68,9 +80,83 @@ def verdict(seen: dict[str, Any]) -> str:
     if off is None:
         return f"{seen['verdict']} than {edge}, which is never"
     if seen["verdict"] in ("earlier", "later"):
-        return f"{f.days(off)} {seen['verdict']} than {edge}"
+        return f"missed: {f.days(off)} {'before' if off < 0 else 'after'} {edge}"
     low = seen["forecast"]["p10" if edge == "P10" else "p90"]
-    return f"{f.percent(abs(off) / abs(low), 0) if low else f.plain(abs(off))} {seen['verdict']} than {edge}"
+    by = f.percent(abs(off) / abs(low), 0) if low else f.plain(abs(off))
+    return f"missed: {by} {'below' if off < 0 else 'above'} {edge}"
+
+
+def tally(data: dict[str, Any]) -> str:
+    """How many of the observations that can be compared lie inside P10 to P90; nothing where there is none."""
+    judged = [seen for option in data["options"] for seen in option["observed"] if seen["verdict"] is not None]
+    judged = [seen for seen in judged if not seen["identity"]]
+    if not judged:
+        return ""
+    if len(judged) == 1:
+        return (
+            f"The one observation is {'inside' if judged[0]['verdict'] == 'inside' else 'outside'} the forecast range."
+        )
+    inside = sum(seen["verdict"] == "inside" for seen in judged)
+    text = f"{inside} of {len(judged)} observations lie inside the forecast range"
+    early = sum(seen["verdict"] in ("earlier", "lower") for seen in judged)
+    late = sum(seen["verdict"] in ("later", "higher") for seen in judged)
+    missed = [
+        f"{number} {where}" for number, where in ((early, "before or below it"), (late, "after or above it")) if number
+    ]
+    return f"{text}{', ' if missed else ''}{', '.join(missed)}."
+
+
+def no_change_helps(data: dict[str, Any]) -> str:
+    """Why there is a deadline and no change to make; nothing where there are changes, or no deadline."""
+    if data["scenario"]["deadline"] is None or data["changes"]:
+        return ""
+    day = f.date(data["scenario"]["deadline"])
+    odds = [option["probability_by_deadline"] or 0.0 for option in data["options"]]
+    if max(odds, default=0.0) >= 0.99:
+        best = max(data["options"], key=lambda option: option["probability_by_deadline"] or 0.0)
+        chance = f.odds(best["probability_by_deadline"], data["scenario"]["num_replicates"])
+        return f"{best['name']} is already released by {day} in {chance} of the futures: there is nothing left to gain."
+    if not any(starts(option) for option in data["options"]):
+        return "Nothing fits, so there is nothing to change a little; what is missing is said with the options."
+    return (
+        "None of the changes that were tried (more accelerators, earlier capacity or power, a larger share, FP8, less work "
+        "after pre-training, where they apply) raises the odds by a percentage point."
+    )
+
+
+def starts(option: Option) -> bool:
+    """Whether the run computes at all, in some future."""
+    return option["layout"] is not None and any(option["curves"]["progress"]["p90"])
+
+
+def what_limits(option: Option) -> str:
+    """What holds an option back: reasons if it cannot run, else the largest causes with their shares."""
+    if option["reasons"]:
+        return "; ".join(option["reasons"])
+    held = limits(option)
+    if not held:
+        return "nothing but the training itself"
+    return ", ".join(f"{name} {f.share(part)}" for name, part in held)
+
+
+def change_effect(change: dict[str, Any], num_replicates: int) -> tuple[str, str, str]:
+    """Odds from and to, days gained, and money of a change, in words.
+
+    >>> change_effect({"probability": 0.39, "gained_probability": 0.02, "gained_s": 86400.0, "extra_cost_usd": -5e6}, 300)
+    ('37 % → 39 %', '1 day earlier', '$5.00M less')
+    >>> change_effect({"probability": 0.9, "gained_probability": 0.5, "gained_s": None, "extra_cost_usd": 0}, 300)
+    ('40 % → 90 %', '–', 'no more')
+    """
+    before = max((change["probability"] or 0.0) - (change["gained_probability"] or 0.0), 0.0)
+    odds = f"{f.odds(before, num_replicates)} → {f.odds(change['probability'], num_replicates)}"
+    gained = change["gained_s"]
+    when = f.DASH if gained is None else "same date" if abs(gained) < 0.5 * DAY_S else ""
+    when = when or f"{f.days(gained)} {'earlier' if gained > 0 else 'later'}"
+    cost = change["extra_cost_usd"]
+    if cost is None:
+        return odds, when, f.DASH
+    money = "no more" if abs(cost) < 0.5 else f"{f.money(abs(cost))} {'more' if cost > 0 else 'less'}"
+    return odds, when, money
 
 
 def observed_text(seen: dict[str, Any], value: float | str | None) -> str:
@@ -100,6 +186,14 @@ def observed_span(seen: dict[str, Any]) -> str:
     return f"{observed_text(seen, low)} – {observed_text(seen, high)}"
 
 
+def _against(seen: dict[str, Any]) -> str:
+    """A verdict for a sentence about a date."""
+    if seen["verdict"] == "inside" or seen["off_edge"] is None:
+        return verdict(seen)
+    side = "before P10" if seen["off_edge"] < 0 else "after P90"
+    return f"{f.days(seen['off_edge'])} {side}: the forecast missed it"
+
+
 def days_between(earlier: str, later: str) -> int:
     """Days from one ISO date to another."""
     return (dt.date.fromisoformat(later) - dt.date.fromisoformat(earlier)).days
@@ -107,6 +201,14 @@ def days_between(earlier: str, later: str) -> int:
 
 def _nobody(data: dict[str, Any]) -> str:
     scenario = data["scenario"]
+    if data["options"] and not any(starts(option) for option in data["options"]):
+        one = len(data["options"]) == 1
+        return f"{'The model cannot be trained so' if one else 'No option can train the model'}: nothing fits."
+    if len(data["options"]) == 1:
+        return (
+            f"The model is not trained by {f.date(scenario['horizon'])} in more than half of the "
+            f"{scenario['num_replicates']:,} simulated futures."
+        )
     return (
         f"No option finishes by {f.date(scenario['horizon'])} in at least half of the "
         f"{scenario['num_replicates']:,} simulated futures."
@@ -116,8 +218,10 @@ def _nobody(data: dict[str, Any]) -> str:
 def _first(best: Option, data: dict[str, Any]) -> str:
     band = release(best)
     replicates: int = data["scenario"]["num_replicates"]
+    alone = len(data["options"]) == 1
+    lead = "The model is" if alone else f"{best['name']} finishes first: the model is"
     if replicates == 1:
-        return f"{best['name']} finishes first: the model is released on {f.date(band['p50'])}."
+        return f"{lead} released on {f.date(band['p50'])}."
     if band["p90"] is None:
         horizon = f.date(data["scenario"]["horizon"])
         spread = (
@@ -126,7 +230,7 @@ def _first(best: Option, data: dict[str, Any]) -> str:
         )
     else:
         spread = f"eight chances in ten between {f.date(band['p10'])} and {f.date(band['p90'])}"
-    text = f"{best['name']} finishes first: the model is released around {f.date(band['p50'])} ({spread})."
+    text = f"{lead} released around {f.date(band['p50'])} ({spread})."
     if len(data["options"]) > 1:
         ahead = f.odds(best["probability_first"], replicates)
         text += f" It is ahead of the other options in {ahead} of {replicates:,} simulated futures."
@@ -134,16 +238,28 @@ def _first(best: Option, data: dict[str, Any]) -> str:
 
 
 def _price(best: Option) -> str:
-    text = (
-        f"The model then costs {f.money(best['cost_of_model_usd']['p50'])}, with "
-        f"{f.money(best['committed_usd']['p50'])} committed in all; it takes "
-        f"{f.energy(best['energy_j']['facility']['p50'])} and up to {f.power(best['peak_power_w']['facility']['p50'])}."
+    cost, committed = best["cost_of_model_usd"]["p50"], best["committed_usd"]["p50"]
+    text = f"The run is charged {f.money(cost)}; {f.money(committed)} are committed whatever runs"
+    if cost is not None and committed is not None and cost > committed:
+        text += " (the run goes on after that is used up)"
+    return (
+        f"{text}. It takes {f.energy(best['energy_j']['facility']['p50'])} and up to "
+        f"{f.power(best['peak_power_w']['facility']['p50'])}."
     )
-    held = limits(best, 1)
-    if held:
-        name, share = held[0]
-        text += f" {f.share(training_share(best))} of the wait is the training itself; the largest delay is {name} ({f.share(share)})."
-    return text
+
+
+def _held_back(best: Option, data: dict[str, Any]) -> list[str]:
+    """What takes the time until the release, beside the training."""
+    held = limits(best)
+    if not held:
+        return []
+    (name, share), *more = held
+    parts = f"{name} take{'s' if name in _SINGULAR else ''} {f.share(share)}"
+    parts += "".join(f" and {name} {f.share(share)}" for name, share in more)
+    return [
+        f"Of the time from {f.date(data['scenario']['as_of'])} to the release, {parts}; training at full size without a "
+        f"fault would take {f.share(training_share(best))}."
+    ]
 
 
 def _alternatives(best: Option, options: Sequence[Option]) -> list[str]:
@@ -159,12 +275,15 @@ def _alternatives(best: Option, options: Sequence[Option]) -> list[str]:
         if least is None or least is best or best[key]["p50"] is None:
             continue
         prices = f"{claim} ({f.money(least[key]['p50'])} against {f.money(best[key]['p50'])})"
+        cost = least["cost_of_model_usd"]["p50"]
+        if key == "committed_usd" and least["name"] not in says and cost is not None and cost > least[key]["p50"]:
+            prices = f"{prices[:-1]}; its run outlasts that and is charged {f.money(cost)})"
         says.setdefault(least["name"], []).append(prices)
     lines = []
     for option in finishing:
         if option["name"] in says:
             later = days_between(release(best)["p50"], release(option)["p50"])
-            when = f"{f.days(later * DAY_S)} later" if later > 0 else "at about the same date"
+            when = f"released {f.days(later * DAY_S)} later" if later > 0 else "released at about the same date"
             lines.append(f"{option['name']} {' and '.join(says[option['name']])}, {when}.")
     return lines
 
@@ -175,7 +294,12 @@ def _deadline(data: dict[str, Any]) -> str:
     ranked = sorted(data["options"], key=lambda option: -(option["probability_by_deadline"] or 0.0))
     likely = [option for option in ranked if (option["probability_by_deadline"] or 0.0) >= 0.005]
     if not likely:
-        return f"No option has a real chance of release by {day} (each {f.odds(0.0, replicates)})."
+        chance = f.odds(0.0, replicates)
+        if len(ranked) == 1:
+            return f"Odds of release by {day}: {chance}."
+        return f"No option has a real chance of release by {day} (each {chance})."
+    if len(data["options"]) == 1:
+        return f"Odds of release by {day}: {f.odds(ranked[0]['probability_by_deadline'], replicates)}."
     odds = [f"{option['name']} {f.odds(option['probability_by_deadline'], replicates)}" for option in likely]
     others = len(ranked) - len(likely)
     if others:
@@ -185,13 +309,39 @@ def _deadline(data: dict[str, Any]) -> str:
 
 def _seldom(data: dict[str, Any]) -> list[str]:
     """One sentence on the options that may not finish at all."""
-    seldom = [option for option in data["options"] if release(option)["probability_complete"] < SELDOM]
+    seldom = [
+        option
+        for option in data["options"]
+        if release(option)["probability_complete"] < SELDOM and not option["reasons"]
+    ]
     seldom.sort(key=lambda option: release(option)["probability_complete"])
     replicates = data["scenario"]["num_replicates"]
     parts = [f"{option['name']} {f.odds(release(option)['probability_complete'], replicates)}" for option in seldom]
     if not parts:
         return []
+    if len(data["options"]) == 1:
+        chance = f.odds(release(seldom[0])["probability_complete"], replicates)
+        text = f"Odds of finishing at all, by {f.date(data['scenario']['horizon'])}: {chance}."
+        return [text + _how_far(seldom[0])]
     return [f"Odds of finishing at all, by {f.date(data['scenario']['horizon'])}: {', '.join(parts)}."]
+
+
+def _how_far(option: Option) -> str:
+    """Where a run that does not finish stands at the end of the curves."""
+    done = option["curves"]["progress"]["p50"]
+    if not done or not 0 < done[-1] < 1:
+        return ""
+    return f" By then {f.share(done[-1])} of the training is done in the median future: it needs more accelerators or fewer tokens."
+
+
+def _cannot_run(options: Sequence[Option]) -> list[str]:
+    """Options for which nothing fits, or that never finish, each with its reasons."""
+    return [
+        f"{option['name']} {'does not finish' if starts(option) else 'cannot run'}: {'; '.join(option['reasons'])}."
+        + _how_far(option)
+        for option in options
+        if option["reasons"]
+    ]
 
 
 def _what_happened(options: Sequence[Option]) -> list[str]:
@@ -201,7 +351,7 @@ def _what_happened(options: Sequence[Option]) -> list[str]:
         judged = [seen for seen in option["observed"] if seen["verdict"] is not None and seen["date"] is not None]
         judged = [seen for seen in judged if seen["what"].endswith("release")] or judged[-1:]
         lines += [
-            f"What happened: {option['name']}, {seen['label'].lower()} on {f.date(seen['date'])}, {verdict(seen)}."
+            f"What then happened at {option['name']}: {seen['label'].lower()} on {f.date(seen['date'])}, {_against(seen)}."
             for seen in judged
         ]
     return lines

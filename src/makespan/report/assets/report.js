@@ -34,6 +34,7 @@
     energy: (x) => missing(x) ? "–" : x === 0 ? "0 GWh" : scaled(x, [[GWH, "GWh"], [GWH / 1e3, "MWh"], [GWH / 1e6, "kWh"]]).join(" "),
     power: (x) => missing(x) ? "–" : x === 0 ? "0 MW" : scaled(x, [[1e6, "MW"], [1e3, "kW"], [1, "W"]]).join(" "),
     size: (x) => missing(x) ? "–" : scaled(x, [[1e12, "TB"], [1e9, "GB"], [1e6, "MB"], [1e3, "kB"], [1, "B"]]).join(" "),
+    gib: (x) => missing(x) ? "–" : (x / 2 ** 30).toLocaleString("en-US", { minimumFractionDigits: 1, maximumFractionDigits: 1 }) + " GiB",
     share: (x) => missing(x) ? "–" : x > 0 && x < 0.005 ? "<1 %" : x >= 0.995 && x < 1 ? ">99 %" : (x * 100).toFixed(0) + " %",
     date: (x) => {
       if (x === null || x === undefined) return "never";
@@ -58,6 +59,7 @@
   const iso = (text) => text === null ? null : Date.parse(text + "T00:00:00Z");
   const escape = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
   const word = (table, name) => (data.labels[table] || {})[name] || name.replace(/_/g, " ").replace(/\./g, ": ");
+  const axisMoney = (x) => format.money(x).replace(/(\.\d*?)0+(?=[A-Za-z]?$)/, "$1").replace(/\.(?=[A-Za-z]?$)/, "");
   const axisDate = (x) => {
     const day = new Date(x);
     return `${MONTHS[day.getUTCMonth()]} ${day.getUTCFullYear()}`;
@@ -313,7 +315,7 @@
     const element = document.getElementById(id);
     let legendRows = 1, used = 0;
     for (const name of names) {
-      const wide = 34 + 6.6 * (phone() ? Math.min(word(table, name).length, 20) : word(table, name).length);
+      const wide = 34 + 6.6 * word(table, name).length;
       if (used + wide > element.clientWidth && used > 0) { legendRows++; used = 0; }
       used += wide;
     }
@@ -332,7 +334,7 @@
     });
     draw(id, {
       grid: rowGrid({ top: 16 + 20 * legendRows, left: phone() ? 6 : more.narrow ? 150 : 214 }),
-      legend: { top: 0, left: 0, icon: "roundRect", itemWidth: 11, itemHeight: 11, itemGap: 10, textStyle: { ...text(11.5), color: css("--ink"), width: phone() ? 130 : undefined, overflow: "truncate" }, data: series.filter((s) => s.name !== "limit").map((s) => s.name) },
+      legend: { top: 0, left: 0, icon: "roundRect", itemWidth: 11, itemHeight: 11, itemGap: 10, textStyle: { ...text(11.5), color: css("--ink") }, data: series.filter((s) => s.name !== "limit").map((s) => s.name) },
       xAxis: valueAxis(axisWrite, { max: more.max, splitNumber: phone() ? 3 : 5, minInterval: more.minInterval }),
       yAxis: { ...rowAxis(rows.map((row) => row.name), 11), ...(more.narrow && !phone() ? { axisLabel: { ...text(12), color: css("--ink"), width: 138, overflow: "break", lineHeight: 14 } } : {}) },
       tooltip: tooltip({
@@ -408,12 +410,12 @@
     if (!having.length) return;
     stackChart("chart-step", having.map((option) => ({ name: option.name, parts: Object.entries(option.step.breakdown_s).map(([name, s]) => [name, s === null ? null : s / option.step.time_s]) })),
       "step", (x) => (100 * x).toFixed(1) + " %", format.share, { narrow: true, max: 1 });
-    stackChart("chart-memory", having.map((option) => ({ name: option.name, parts: Object.entries(option.step.memory_bytes) })), "memory", format.size, (x) => x / 1e9 + " GB",
-      { narrow: true, marks: having.map((option) => option.step.memory_limit_bytes) });
+    stackChart("chart-memory", having.map((option) => ({ name: option.name, parts: Object.entries(option.step.memory_bytes).map(([name, bytes]) => [name, bytes / 2 ** 30]) })), "memory", (x) => x.toFixed(1) + " GiB", (x) => x + " GiB",
+      { narrow: true, marks: having.map((option) => option.step.memory_limit_bytes / 2 ** 30) });
   }
 
   function costCharts() {
-    stackChart("chart-cost", parts("cost_lines", "line", "mean_usd"), "cost", format.money, format.money, { narrow: true });
+    stackChart("chart-cost", parts("cost_lines", "line", "mean_usd"), "cost", format.money, axisMoney, { narrow: true });
     const lasts = options.map((option) => option.cash_flow.times_s.length);
     const most = Math.max(...lasts, 1);
     const last = (values) => values.length ? values[values.length - 1] : 0;
@@ -422,7 +424,7 @@
     draw("chart-cash", {
       grid: { left: 56, right: 18, top: 12, bottom: 30 },
       xAxis: dateAxis({ min: start, max: months[most - 1], splitNumber: phone() ? 3 : 4 }),
-      yAxis: valueAxis(format.money, { min: 0 }),
+      yAxis: valueAxis(axisMoney, { min: 0 }),
       tooltip: tooltip({
         trigger: "axis", axisPointer: { type: "line" },
         formatter: (points) => format.date(points[0].value[0]) + "<br>" + options.map((option, i) => `${dot(colour(i))}${escape(option.name)}: <b>${format.money(at(option.cash_flow.p50, points[0].dataIndex - 1))}</b>`).join("<br>"),
@@ -462,7 +464,7 @@
       yAxis: rowAxis(rows.map((row) => row.label)),
       tooltip: tooltip({ trigger: "item", formatter: (p) => {
         const row = rows[p.dataIndex];
-        return `<b>${escape(row.label)}</b><br>${escape(row.low_text)}: released ${format.date(row.release_at_low)}<br>${escape(row.high_text)}: released ${format.date(row.release_at_high)}<br>difference ${format.days(row.swing_s)}`;
+        return `<b>${escape(row.label)}</b><br>${escape(row.low_text)}: released ${format.date(row.release_at_low)}<br>${escape(row.high_text)}: released ${format.date(row.release_at_high)}<br>difference ${format.days(row.swing_s)}${row.release_at_low === null || row.release_at_high === null ? " or more" : ""}`;
       } }),
       series: [{
         type: "custom", clip: false, data: rows.map((row, i) => [at(row, "low"), i]), encode: { x: -1, y: 1 },
@@ -504,10 +506,31 @@
     kind.addEventListener("change", search);
   }
 
+  // A heading of the facts becomes a button: once up, then down; weakest first is how the page comes.
+  function sortFacts() {
+    const body = document.querySelector("#fact-table tbody"), heads = [...document.querySelectorAll("#fact-table thead th")];
+    heads.forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "sort";
+      button.textContent = head.textContent;
+      head.replaceChildren(button);
+      button.addEventListener("click", () => {
+        const down = head.getAttribute("aria-sort") === "ascending";
+        for (const other of heads) other.removeAttribute("aria-sort");
+        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const key = (row) => row.cells[column].textContent.trim();
+        const order = (a, b) => heads[column].textContent === "Kind" ? a.dataset.rank - b.dataset.rank : key(a).localeCompare(key(b), "en", { numeric: true }) || a.dataset.rank - b.dataset.rank;
+        body.replaceChildren(...[...body.rows].sort((a, b) => (down ? -1 : 1) * order(a, b)));
+      });
+    });
+  }
+
   const select = document.getElementById("lever-option");
   if (select) select.addEventListener("change", () => { leverGroup = select.selectedIndex; leverChart(); });
   zoomButtons();
   searchFacts();
+  sortFacts();
   drawAll();
 
   let waiting = 0, width = window.innerWidth;
