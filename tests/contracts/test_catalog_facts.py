@@ -89,7 +89,8 @@ def test_every_fact_has_a_source_or_is_an_assumption_with_reason_and_range():
     def check(f: Stated) -> str:
         kind = f.fact["kind"]
         if kind == "assumed":
-            return "" if f.fact.get("why") and f.fact.get("range") else "assumed without why and range"
+            has_range = f.fact.get("range") or {"p10", "p90"} <= f.fact.keys()
+            return "" if f.fact.get("why") and has_range else "assumed without why and range"
         if kind == "decision":
             return "" if f.fact.get("why") else "a decision without why"
         if kind == "derived" and not f.fact.get("how"):

@@ -200,3 +200,28 @@ def test_a_recovery_at_twelve_thousand_fits_in_megascales_fifteen_minutes():
 
     assert 600 < recovery.detection_s.central + restart_s < 900
     assert restart_s > 30
+
+
+def test_goodput_that_megascale_printed_lies_inside_the_range_of_its_own_facts():
+    """More than 0.90 of the time useful on 12,288 GPUs (NSDI 2024): a check on what was known, not on what followed."""
+    import numpy as np
+
+    from makespan.campaign import daly_interval_s, expected_goodput
+    from makespan.uncertainty import Streams, percentiles
+
+    spec = catalog.reliability("large-cluster-2024", JULY_2024).spec
+    streams = Streams(0, 2000)
+    hazard = 12_288 * streams.draw(spec.failures.per_accelerator_s) + streams.draw(spec.failures.per_job_s)
+    blocking = streams.draw(spec.checkpoints.blocking_s)
+    save = np.maximum(streams.draw(spec.checkpoints.save_s), blocking)
+    goodput = expected_goodput(
+        hazard,
+        np.maximum(daly_interval_s(blocking, 1 / hazard), save),
+        blocking_s=blocking,
+        save_s=save,
+        detection_s=streams.draw(spec.recovery.detection_s),
+        restart_s=streams.draw(spec.recovery.restart_s) + 3.58 * spec.recovery.restart_per_doubling_s,
+    )
+    p10, p50, p90 = percentiles(goodput)
+    assert p10 < 0.90 < p90
+    assert p50 > 0.85
