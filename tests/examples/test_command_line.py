@@ -123,6 +123,13 @@ WRONG = {
     "layout without sense": (["step", "llama3.1-70b", *STEP, "--layout", "tp=eight"], "tp"),
     "precision the chip lacks": (["step", "llama3.1-70b", *STEP, "--precision", "nvfp4"], "precision"),
     "unknown framework": (["step", "llama3.1-70b", *STEP, "--framework", "megatron-2023"], "megatron"),
+    "a deadline beyond the horizon": (["plan", ROOT / "examples/quickstart.yaml", "--by", "2050-01-01"], "horizon"),
+    "a cluster beyond reason": (
+        ["step", "llama3.1-70b", "--on", "1000000000xh100-sxm", "--global-batch", "8", "--seq-len", "128"],
+        "10,000,000",
+    ),
+    "a device for a model": (["step", "/dev/zero", *STEP], "no regular file"),
+    "init where nothing can be": (["init", "/proc/nothing.yaml"], "another place"),
     "init over a file": (["init", ROOT / "examples/quickstart.yaml"], "--force"),
 }
 
@@ -134,6 +141,33 @@ def test_wrong_input_is_exit_2_with_a_remedy_and_leaves_nothing(capsys, argument
     assert "Traceback" not in text
     assert "internal error" not in text
     assert list(Path().iterdir()) == []
+
+
+def test_a_place_that_cannot_be_is_refused_before_anything_is_computed(capsys, monkeypatch):
+    import makespan.study
+
+    monkeypatch.setattr(makespan.study, "plan", lambda *_, **__: pytest.fail("computed first"))
+    Path("file").write_text("mine")
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("mine")
+    for place, says in (("file", "a file"), ("file/sub", "no folder"), ("mine", "notes.txt"), (".", "file, mine")):
+        text = out_of(capsys, ["plan", ROOT / "examples/quickstart.yaml", "-o", place], expected=2)
+        assert says in text
+        assert "MS901" in text
+    assert Path("file").read_text() == "mine"
+    assert Path("mine/notes.txt").read_text() == "mine"
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing(tmp_path):
+    from makespan.cli.options import write_text
+    from makespan.errors import ScenarioError
+
+    for place in (tmp_path, tmp_path / "none" / "page.md", tmp_path / ("x" * 300)):
+        with pytest.raises(ScenarioError, match="MS001"):
+            write_text(place, "text", "--write")
+    assert list(tmp_path.iterdir()) == []
+    write_text(tmp_path / "page.md", "text", "--write")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["text"]
 
 
 def test_an_internal_error_is_70_and_asks_for_a_report(capsys, monkeypatch):

@@ -107,6 +107,27 @@ def test_every_problem_in_one_pass():
     assert [p.line for p in caught.value.problems] == [7, 9, 9, 11, 11]
 
 
+@pytest.mark.parametrize(
+    ("written", "instead", "code"),
+    [
+        ("as_of: 2026-11-01", "as_of: 9999-12-31", "MS204"),
+        ("as_of: 2026-11-01", "as_of: 0001-01-01", "MS204"),
+        ("count: 64", "count: 1e30", "MS203"),
+        ("count: 64", "count: 10000001", "MS203"),
+        ("llama3.1-70b", "{num_layers: 10001, hidden: 64, num_heads: 2, vocab: 256, ffn_hidden: 256}", "MS203"),
+        ("llama3.1-70b", "{num_layers: 2, hidden: 1e12, num_heads: 2, vocab: 256, ffn_hidden: 256}", "MS203"),
+    ],
+)
+def test_sizes_and_days_beyond_reason_are_refused(written, instead, code):
+    text = (
+        "makespan: 1\nas_of: 2026-11-01\nmodel: llama3.1-70b\ntokens: 1T\ncluster: {accelerator: h100-sxm, count: 64}\n"
+    )
+    assert load(text).name
+    with pytest.raises(ScenarioError) as caught:
+        load(text.replace(written, instead))
+    assert [found.code for found in caught.value.problems] == [code]
+
+
 def test_a_fact_keeps_text_kind_source_and_line():
     facts = {f.path: f for f in scenario(tokens="{value: 15T, range: [12T, 20T], source: report, where: page 3}").facts}
     fact = facts["run.stages.pretraining.tokens"]

@@ -71,6 +71,8 @@ def test_a_configuration_has_the_parameters_of_the_catalogs_model(config, name):
         ({"hidden_size": None}, "hidden_size"),
         ({"hidden_size": "8192"}, "hidden_size"),
         ({"num_hidden_layers": 0}, "num_hidden_layers"),
+        ({"num_hidden_layers": 10_001}, "num_hidden_layers"),
+        ({"hidden_size": 10**10}, "hidden_size"),
         ({"num_attention_heads": 63}, "does not divide"),
         ({"vocab_size": True}, "vocab_size"),
     ],
@@ -92,6 +94,18 @@ def test_a_scenario_finds_its_configuration_beside_it(tmp_path):
     (tmp_path / "models" / "config.json").write_text("{")
     with pytest.raises(ScenarioError, match="MS305"):
         load(path)
+    path.write_text(path.read_text().replace("{hf: models/config.json, name: ours}", "models/config.json"))
+    with pytest.raises(ScenarioError, match=r"write \{hf: models/config.json\}"):
+        load(path)
+
+
+def test_only_regular_files_are_read_as_configurations(tmp_path):
+    for place in ("/dev/zero", "/dev/null"):
+        with pytest.raises(ScenarioError, match=r"found '/dev/.*no regular file;"):
+            parse_model(place)
+    (tmp_path / "big.json").write_bytes(b" " * 1_000_001)
+    with pytest.raises(ScenarioError, match="more than 1,000,000 bytes; expected"):
+        parse_model(str(tmp_path / "big.json"))
 
 
 def test_models_by_name_and_by_path(tmp_path):
@@ -113,7 +127,7 @@ def test_clusters():
     assert parse_cluster("64xh100-sxm/spectrum-x-3tier").fabric.name == "spectrum-x-3tier"
     for name in {catalog.node(name).spec.accelerator for name in catalog.names("node")}:
         assert parse_cluster(f"64x{name}").node.accelerator == name
-    for text in ("8xh100", "8xh100-sxm/none", "8 h100-sxm", "-8xh100-sxm", "1e3xh100-sxm", "8x"):
+    for text in ("8xh100", "8xh100-sxm/none", "8 h100-sxm", "-8xh100-sxm", "1e3xh100-sxm", "8x", "10000001xh100-sxm"):
         with pytest.raises(ScenarioError):
             parse_cluster(text)
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -38,6 +39,23 @@ def emit_json(data: object) -> None:
 def usage_problem(where: str, found: str, expected: str, fix: str, code: str = "MS001") -> ScenarioError:
     """A wrong word on the command line, in the form of every other problem."""
     return ScenarioError("command line", [Problem(code=code, where=where, found=found, expected=expected, fix=fix)])
+
+
+def write_text(path: Path, text: str, where: str) -> None:
+    """A file, whole or not at all; a place that cannot be written is the user's to mend."""
+    if os.path.isdir(path):
+        raise usage_problem(where, f"'{path}', a folder", "a file name", f"name a file in it: {path / 'NAME'}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise usage_problem(
+            where, f"'{path}' ({error.strerror})", "a file that can be written", "name another place"
+        ) from error
 
 
 def parse_date(text: str | None, where: str) -> dt.date | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -48,8 +49,17 @@ def plan(
             raise usage_problem(
                 "--by", f"'{deadline}'", f"a date after the scenario's as_of, {resolved.as_of}", "give a later date"
             )
+        horizon = resolved.as_of + dt.timedelta(seconds=resolved.horizon_s)
+        if deadline > horizon:
+            raise usage_problem(
+                "--by",
+                f"'{deadline}'",
+                f"a date within the scenario's horizon, {horizon}",
+                "give an earlier date, or lengthen 'horizon' in the scenario",
+            )
         resolved = replace(resolved, deadline_s=_seconds(resolved.as_of, deadline))
     folder = output if output is not None else Path("runs") / scenario.stem
+    _check_place(folder)
 
     from makespan.compare import changes
     from makespan.report import result, terminal, write_run
@@ -69,6 +79,19 @@ def plan(
         terminal(answer, console())
         click.echo(f"\nreport: {folder / 'report.html'}")
     return EXIT_OK if any(option.feasible for option in answer.options) else EXIT_INFEASIBLE
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse a place for the run folder before anything is computed."""
+    from makespan.report.folder import check_place
+
+    check_place(folder)
+    above = next(parent for parent in folder.absolute().parents if os.path.lexists(parent))
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        kind = "a folder that cannot be written" if above.is_dir() else "no folder"
+        raise usage_problem(
+            "run folder", f"'{above}', {kind}", "a place that can be written", "choose another folder with -o", "MS901"
+        )
 
 
 def _seconds(as_of: dt.date, day: dt.date) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from makespan.cli.options import emit_json, json_option, usage_problem
+from makespan.cli.options import emit_json, json_option, usage_problem, write_text
 from makespan.errors import EXIT_OK, EXIT_USER, ScenarioError
 
 
@@ -45,9 +45,7 @@ def init(path: Path, force: bool, as_json: bool) -> None:
         raise usage_problem("PATH", f"'{path}', which exists", "a new file name", "name another file, or add --force")
     if not path.parent.is_dir():
         raise usage_problem("PATH", f"'{path}'", "a file in an existing folder", f"make the folder {path.parent} first")
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(starter(), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, starter(), "PATH")
     if as_json:
         emit_json({"written": str(path)})
     else:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from makespan.cli.options import console, emit_json, json_option
+from makespan.cli.options import console, emit_json, json_option, write_text
 
 
 @click.command()
@@ -26,9 +26,7 @@ def validate(rows: Path | None, models: Path | None, write: Path | None, as_json
 
     result = compare(rows, models)
     if write is not None:
-        temporary = write.with_name(f".{write.name}.part")
-        temporary.write_text(page(result), encoding="utf-8")
-        temporary.replace(write)
+        write_text(write, page(result), "--write")
     if as_json:
         emit_json(as_data(result))
     else:

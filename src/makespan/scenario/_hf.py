@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from makespan.scenario._limits import MOST, MOST_LAYERS
 from makespan.specs.model import MlaSpec, ModelSpec, MoeSpec
 
 MAX_BYTES = 1_000_000
@@ -46,9 +47,13 @@ def model_from_file(path: Path) -> ModelSpec:
     if path.is_dir():
         path = path / "config.json"
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"'{path}', which is no regular file")
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError(f"the file '{path}' of more than {MAX_BYTES:,} bytes")
         data = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except ConfigError:
+        raise
     except FileNotFoundError:
         raise ConfigError(f"no file '{path}'") from None
     except OSError as error:
@@ -84,7 +89,8 @@ def model_from_config(config: Mapping[str, Any], *, name: str) -> ModelSpec:
         raise ConfigError(f"the architecture '{kind}' (model_type), which is none of {', '.join(KNOWN)}")
     if kind == "gpt2":
         return _gpt2(config, name)
-    layers, hidden, heads = (_size(config, key) for key in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
+    layers = _size(config, "num_hidden_layers", high=MOST_LAYERS)
+    hidden, heads = (_size(config, key) for key in ("hidden_size", "num_attention_heads"))
     bias = bool(config.get("attention_bias", kind in ("qwen2", "qwen2_moe", "gpt_oss")))
     if not config.get("head_dim") and hidden % heads and kind not in _DEEPSEEK:
         raise ConfigError(f"hidden_size {hidden}, which num_attention_heads {heads} does not divide, and no head_dim")
@@ -118,13 +124,13 @@ def model_from_config(config: Mapping[str, Any], *, name: str) -> ModelSpec:
     )
 
 
-def _size(config: Mapping[str, Any], key: str, default: int | None = None, *, low: int = 1) -> int:
+def _size(config: Mapping[str, Any], key: str, default: int | None = None, *, low: int = 1, high: int = MOST) -> int:
     value = config.get(key)
     if value is None:
         if default is None:
             raise ConfigError(f"a configuration without '{key}'")
         return default
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= 10**9:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ConfigError(f"'{key}': {value!r}, which is no size")
     return value
 
@@ -194,7 +200,7 @@ def _gpt2(config: Mapping[str, Any], name: str) -> ModelSpec:
     hidden, heads = _size(config, "n_embd"), _size(config, "n_head")
     return ModelSpec(
         name=name,
-        num_layers=_size(config, "n_layer"),
+        num_layers=_size(config, "n_layer", high=MOST_LAYERS),
         hidden=hidden,
         num_heads=heads,
         num_kv_heads=heads,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from makespan.errors import Problem, ScenarioError
 from makespan.provenance import Kind, Source
 from makespan.scenario._context import Context
+from makespan.scenario._limits import FIRST_YEAR, LAST_YEAR
 from makespan.scenario._model import read_models
 from makespan.scenario._names import (
     FRAMEWORKS,
@@ -130,7 +131,7 @@ def _scenario(ctx: Context, root: Node, text: str, overrides: tuple[tuple[str, s
 
     top = Section(ctx, root, ScenarioShape, (), "", Origin())
     _version(top)
-    ctx.as_of_node, ctx.as_of = top.child("as_of"), top.day("as_of")
+    ctx.as_of_node, ctx.as_of = top.child("as_of"), _as_of(top)
     ctx.strict = top.flag("strict", False)
     _sources(top)
     horizon = top.number(
@@ -238,6 +239,21 @@ def _sources(top: Section) -> None:
     node = top.child("sources")
     for key in (node.mapping if node is not None else None) or {}:
         top.ctx.sources.setdefault(key, Source(key=key, title="", publisher="", date=dt.date.min))
+
+
+def _as_of(top: Section) -> dt.date | None:
+    """The day of the plan, from which every other date is counted."""
+    day = top.day("as_of")
+    if day is None or FIRST_YEAR <= day.year <= LAST_YEAR:
+        return day
+    top.report(
+        "MS204",
+        "as_of",
+        found=str(day),
+        expected=f"a day of the years {FIRST_YEAR} to {LAST_YEAR}",
+        fix="write the day on which you plan",
+    )
+    return None
 
 
 def _deadline(top: Section, horizon: float | None) -> float | None:

@@ -57,7 +57,7 @@ def look_up(ctx: Context, kind: str, name: str, node: Node | None, path: str) ->
             path,
             found=f"'{name}'",
             expected=f"a name of the catalog ({kind})",
-            fix="did you mean " + " or ".join(f"'{n}'" for n in near) + "?" if near else suggestion(name, names),
+            fix=_remedy(kind, name, near, names),
         )
         return None
     except catalog.NotYetKnown as error:
@@ -72,6 +72,12 @@ def look_up(ctx: Context, kind: str, name: str, node: Node | None, path: str) ->
         return None
     ctx.keep(found.facts)
     return found
+
+
+def _remedy(kind: str, name: str, near: Sequence[str], names: Sequence[str]) -> str:
+    if kind == "model" and ("/" in name or name.endswith(".json")):
+        return f"for a Hugging Face configuration, write {{hf: {name}}}"
+    return "did you mean " + " or ".join(f"'{n}'" for n in near) + "?" if near else suggestion(name, names)
 
 
 def first_known(ctx: Context, kind: str, names: Sequence[str]) -> str | None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import core_schema
 
+from makespan.scenario._limits import FIRST_YEAR, LAST_YEAR, MOST, MOST_ACCELERATORS, MOST_LAYERS
 from makespan.units import HOUR_S, QUANTITIES, YEAR_S
 
 OPTION_KINDS = ("rent", "build", "mix")
@@ -74,11 +75,24 @@ Interval = Annotated[Any, Q(kind="time", positive=True, plain=True, decision=Tru
 Horizon = Annotated[
     Any, Q(kind="time", positive=True, high=100 * YEAR_S, plain=True, decision=True, expect="up to 100 years")
 ]
-OwnCount = Annotated[Any, Q(kind="count", low=1, decision=True)]
-Whole = Annotated[Any, Q(kind="count", low=1, plain=True, whole=True)]
-WholeOrNone = Annotated[Any, Q(kind="count", low=0, plain=True, whole=True)]
-OwnWhole = Annotated[Any, Q(kind="count", low=1, plain=True, whole=True, decision=True)]
-Size = Annotated[Any, Q(kind="count", low=0, plain=True, whole=True, decision=True)]
+_ACCELERATORS = f"between 1 and {MOST_ACCELERATORS:,}"
+_MANY = f"at most {MOST:,}"
+OwnCount = Annotated[Any, Q(kind="count", low=1, high=MOST_ACCELERATORS, decision=True, expect=_ACCELERATORS)]
+Count = Annotated[Any, Q(kind="count", low=1, high=MOST_ACCELERATORS, plain=True, whole=True, expect=_ACCELERATORS)]
+OwnWholeCount = Annotated[
+    Any, Q(kind="count", low=1, high=MOST_ACCELERATORS, plain=True, whole=True, decision=True, expect=_ACCELERATORS)
+]
+Layers = Annotated[
+    Any, Q(kind="count", low=1, high=MOST_LAYERS, plain=True, whole=True, decision=True, expect=f"1 to {MOST_LAYERS:,}")
+]
+Whole = Annotated[Any, Q(kind="count", low=1, high=MOST, plain=True, whole=True, expect=f"1 or more, {_MANY}")]
+WholeOrNone = Annotated[Any, Q(kind="count", low=0, high=MOST, plain=True, whole=True, expect=f"0 or more, {_MANY}")]
+OwnWhole = Annotated[
+    Any, Q(kind="count", low=1, high=MOST, plain=True, whole=True, decision=True, expect=f"1 or more, {_MANY}")
+]
+Size = Annotated[
+    Any, Q(kind="count", low=0, high=MOST, plain=True, whole=True, decision=True, expect=f"0 or more, {_MANY}")
+]
 Weight = Annotated[Any, Q(kind="factor", low=0.0, plain=True, decision=True)]
 Gain = Annotated[Any, Q(kind="factor", low=1.0, high=100.0, plain=True, decision=True)]
 Execution = Annotated[Any, Q(kind="factor", positive=True, high=1.5, expect="more than 0, at most 1.5")]
@@ -174,7 +188,7 @@ class ModelShape(Provenance):
 
     name: Text = Field("", description="A name of the catalog; with sizes, a name of your own.")
     hf: Text = Field("", description="Path of a Hugging Face config.json, relative to this file.")
-    num_layers: OwnWhole = absent()
+    num_layers: Layers = absent()
     hidden: OwnWhole = absent()
     num_heads: OwnWhole = absent()
     num_kv_heads: OwnWhole = absent()
@@ -295,7 +309,7 @@ class PoolKeys(Provenance):
     from_: OwnDate = absent(alias="from", description="All `count` are there; for steps use `ramp`.")
     ramp: list[RampShape] = absent(min_length=1, description="How many in all, from when.")
     price: Price = absent(description="Per accelerator and time, such as 2.50 USD/h.")
-    largest_cluster: Whole = absent(description="Accelerators that one job may use.")
+    largest_cluster: Count = absent(description="Accelerators that one job may use.")
     term: PlainDuration = absent(description="Shortest contract, from the first capacity.")
     take_or_pay: PlainShare = absent(description="Share of the price due for capacity that is not used.")
     commitment: PlainMoney = absent(description="Floor under the whole contract.")
@@ -342,13 +356,13 @@ class ActivityShape(Provenance):
 
 class HallShape(Provenance):
     name: Text
-    count: Whole
+    count: Count
     after: Names = absent()
 
 
 class DeliveryShape(Provenance):
     date: Date
-    count: Whole
+    count: Count
 
 
 class PowerShape(Provenance):
@@ -386,7 +400,7 @@ class SiteShape(Provenance):
 
     place: Text = ""
     accelerator: Text
-    count: OwnWhole
+    count: OwnWholeCount
     node: Text = ""
     fabric: Text = ""
     starts: OwnDate = absent(description="Work may begin; default: as_of. Dates before as_of are history.")
@@ -399,7 +413,7 @@ class SiteShape(Provenance):
     first_pass_yield: Share = absent()
     repair: Duration = absent()
     pue: Pue = absent()
-    largest_cluster: Whole = absent()
+    largest_cluster: Count = absent()
     power: list[PowerShape] = Field(min_length=1)
     energy_price: EnergyPrice = absent(description="Of sources that name none.")
     carbon: Carbon = absent(description="Of sources that name none.")
@@ -485,7 +499,7 @@ class ScenarioShape(Shape):
     as_of: PlainDate = Field(description="The day the plan is made: nothing learnt later may go in.")
     horizon: Horizon = absent(description="Runs not done by then never finish.")
     deadline: PlainDate = absent(description="The date that is asked about.")
-    price_year: int = absent(ge=1990, le=2200)
+    price_year: int = absent(ge=FIRST_YEAR, le=LAST_YEAR)
     seed: int = absent(ge=0, lt=2**63)
     replicates: int = absent(ge=1, le=1_000_000)
     strict: bool = Field(False, description="Every number needs a source, or to be marked as assumed or as a decision.")

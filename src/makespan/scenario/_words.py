@@ -12,6 +12,7 @@ from makespan import catalog
 from makespan.errors import Problem, ScenarioError
 from makespan.scenario._context import Context, suggestion
 from makespan.scenario._hf import ConfigError, model_from_file
+from makespan.scenario._limits import MOST_ACCELERATORS
 from makespan.scenario._names import default_fabric, default_node, look_up
 from makespan.scenario._run import sequences
 from makespan.specs.hardware import ClusterSpec
@@ -51,8 +52,9 @@ def parse_cluster(text: str, as_of: dt.date | None = None) -> ClusterSpec:
         count = parse(match["count"], "count")
     except UnitError:
         raise _wrong("cluster", f"'{match['count']}'", "a whole number of accelerators", example) from None
-    if count != int(count) or not 1 <= count <= 1e9:
-        raise _wrong("cluster", f"'{match['count']}'", "a whole number of accelerators, at least 1", example)
+    if count != int(count) or not 1 <= count <= MOST_ACCELERATORS:
+        expected = f"a whole number of accelerators, between 1 and {MOST_ACCELERATORS:,}"
+        raise _wrong("cluster", f"'{match['count']}'", expected, example)
     name, _, fabric_name = match["name"].partition("/")
     ctx = Context(file="command line", as_of=as_of)
     accelerator = look_up(ctx, "accelerator", name.strip(), None, "cluster")
