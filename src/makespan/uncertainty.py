@@ -105,12 +105,15 @@ class Triangular(Distribution):
 class Percentiles(Distribution):
     """Three percentiles joined by two half-normals (of the logarithm where all are positive).
 
-    Below the median the spread is that of P10, above it that of P90, so both printed figures are met exactly.
+    Below the median the spread is that of P10, above it that of P90, so both printed figures are met exactly. The tails end
+    at `least` and `most`: a share is never over 1, whatever its P90.
     """
 
     p10: float
     p50: float
     p90: float
+    least: float = -math.inf
+    most: float = math.inf
 
     def quantile(self, u: FloatArray) -> FloatArray:
         import numpy as np
@@ -118,8 +121,10 @@ class Percentiles(Distribution):
         z = _normal_quantile(u) / _Z90
         if self.p10 > 0:
             low, mid, high = (math.log(p) for p in (self.p10, self.p50, self.p90))
-            return np.exp(mid + np.where(z < 0, z * (mid - low), z * (high - mid)))
-        return self.p50 + np.where(z < 0, z * (self.p50 - self.p10), z * (self.p90 - self.p50))
+            values = np.exp(mid + np.where(z < 0, z * (mid - low), z * (high - mid)))
+        else:
+            values = self.p50 + np.where(z < 0, z * (self.p50 - self.p10), z * (self.p90 - self.p50))
+        return np.clip(values, self.least, self.most)
 
     @property
     def central(self) -> float:

@@ -323,6 +323,17 @@ def test_candidates_of_one_name_are_trained_each_on_its_own(read):
     assert_same(answers[0].options[0], answers[1].options[0])
 
 
+def test_percentiles_whose_tail_would_leave_the_field_can_be_planned(read):
+    """A share of 75 % with a P90 of 95 % would be over 1 in one replicate of 40; odds of failure of 0 would go below."""
+    text = cluster("{p10: 60 %, p50: 75 %, p90: 95 %}", 512) + (
+        "failures: {per_accelerator: {p10: 0/d, p50: 1e-5/d, p90: 1e-4/d}}\n"
+    )
+    answer = chain.plan(read(text), num_replicates=400)
+    assert answer.draws["run.share"].max() == 1.0
+    assert answer.draws["failures.per_accelerator"].min() == 0.0
+    assert answer.options[0].feasible
+
+
 # ------------------------------------------------------------------------------------------------------------ levers
 
 

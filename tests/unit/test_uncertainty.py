@@ -104,3 +104,12 @@ def test_shifting_leaves_what_lies_under_the_floor():
 def test_percentiles_of_a_sample_count_never_as_late():
     assert percentiles(np.array([3.0, 1.0, math.inf, 2.0])) == (1.0, 2.0, math.inf)
     assert percentiles(np.array([5.0])) == (5.0, 5.0, 5.0)
+
+
+def test_tails_of_percentiles_end_at_the_limits_of_their_field():
+    u = np.array([0.0, 0.1, 0.5, 0.9, 0.9999])
+    share = Percentiles(p10=0.6, p50=0.75, p90=0.95, least=0.0, most=1.0)
+    assert share.quantile(u).max() == 1.0
+    np.testing.assert_allclose(share.quantile(u)[1:4], [0.6, 0.75, 0.95])
+    lost = Percentiles(p10=0.0, p50=0.05, p90=0.3, least=0.0)
+    assert lost.quantile(u).min() == 0.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from makespan.scenario._context import Context, Place
 from makespan.scenario._tree import Loc, Node, component, slug
-from makespan.scenario._values import Origin, read_day, read_origin, read_value
+from makespan.scenario._values import Origin, read_day, read_origin, read_value, within
 from makespan.uncertainty import Distribution, Fixed
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Section:
         self.ctx.rule(self.at(key), rule.plain if plain else rule.text, rule.sentence)
         if rule.fact is not None:
             self.ctx.keep([rule.fact])
-        return replace(rule.value, name=self.at(key))
+        return within(replace(rule.value, name=self.at(key)), self.quantity(key))
 
     def number(self, key: str, rule: Rule | None = None) -> float | None:
         """A plain number in SI."""

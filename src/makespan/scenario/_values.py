@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from makespan.provenance import Fact, Kind
@@ -291,7 +291,20 @@ def _percentiles(
         )
         return None
     _note(ctx, node, quantity, path, origin, text=texts[1], low=texts[0], high=texts[2])
-    return Percentiles(name=name, p10=low, p50=middle, p90=high) if low < high else Fixed(name=name, value=middle)
+    if low == high:
+        return Fixed(name=name, value=middle)
+    return within(Percentiles(name=name, p10=low, p50=middle, p90=high), quantity)
+
+
+def within(value: Distribution, quantity: Quantity) -> Distribution:
+    """The same with tails that end at the field's limits: percentiles say nothing of where they end."""
+    if not isinstance(value, Percentiles):
+        return value
+    return replace(
+        value,
+        least=value.least if quantity.low is None else quantity.low,
+        most=value.most if quantity.high is None else quantity.high,
+    )
 
 
 def _discrete(
