@@ -224,6 +224,19 @@ def test_a_run_that_outlasts_its_contract_says_so(data):
     )
 
 
+def test_rent_that_nobody_used_is_named_when_it_is_much(data):
+    import copy
+
+    changed = copy.deepcopy(data)
+    lines = by_name(changed, "Build in Memphis")["cost_lines"]
+    lines[:] = [
+        {"line": "rent", "mean_usd": 3e6, "share": 0.3},
+        {"line": "unused_commitment", "mean_usd": 7e6, "share": 0.7},
+    ]
+    assert any("70 % of it rent for time before and after the run" in line for line in words.answers(changed))
+    assert not any("before and after the run" in line for line in words.answers(data))
+
+
 def test_a_deadline_without_changes_says_why(data):
     import copy
 

@@ -20,6 +20,9 @@ _SINGULAR = frozenset(
     - {"failures and checkpoints", "permits", "data and recipe", "restarts after failures", "checkpoints"}
 )
 
+WORTH_SAYING = 0.2
+"""Rent paid but not used is named in the answer when it is more than this share of the cost."""
+
 SELDOM = 0.9
 """An option that finishes in fewer of the replicates than this is called out."""
 
@@ -82,7 +85,10 @@ def verdict(seen: dict[str, Any]) -> str:
     if seen["verdict"] in ("earlier", "later"):
         return f"missed: {f.days(off)} {'before' if off < 0 else 'after'} {edge}"
     low = seen["forecast"]["p10" if edge == "P10" else "p90"]
-    by = f.percent(abs(off) / abs(low), 0) if low else f.plain(abs(off))
+    if seen["what"] == "goodput":
+        by = f"{100 * abs(off):.1f} percentage points"
+    else:
+        by = f.percent(abs(off) / abs(low), 0) if low else f.plain(abs(off))
     return f"missed: {by} {'below' if off < 0 else 'above'} {edge}"
 
 
@@ -242,6 +248,10 @@ def _price(best: Option) -> str:
     text = f"The run is charged {f.money(cost)}; {f.money(committed)} are committed whatever runs"
     if cost is not None and committed is not None and cost > committed:
         text += " (the run goes on after that is used up)"
+    idle = sum(row["mean_usd"] or 0.0 for row in best["cost_lines"] if row["line"] == "unused_commitment")
+    total = sum(row["mean_usd"] or 0.0 for row in best["cost_lines"])
+    if total > 0 and idle / total > WORTH_SAYING:
+        text = text.replace(";", f", {f.share(idle / total)} of it rent for time before and after the run;", 1)
     return (
         f"{text}. It takes {f.energy(best['energy_j']['facility']['p50'])} and up to "
         f"{f.power(best['peak_power_w']['facility']['p50'])}."
