@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jsonschema
@@ -219,6 +221,36 @@ def test_catalog_lists_and_shows_facts_with_sources(capsys):
     (entry,) = json.loads(out_of(capsys, ["catalog", "show", "h100-sxm", "--json"]))
     assert all(fact["source"] or fact["why"] for fact in entry["facts"])
     assert "NVIDIA" in out_of(capsys, ["catalog", "show", "h100-sxm"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("arguments", ["--help", "schema", "catalog list", "catalog show h100-sxm"])
+def test_output_that_cannot_be_written_is_said(arguments):
+    command = f"{sys.executable} -m makespan {arguments} > /dev/full"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "the output cannot be written: No space left on device\n")
+
+
+def test_a_closed_output_is_no_error():
+    command = f"{sys.executable} -m makespan check {ROOT / 'examples/quickstart.yaml'} >&-"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_an_interrupted_plan_leaves_nothing():
+    command = [sys.executable, "-m", "makespan", "plan", ROOT / "examples/memphis-2024.yaml", "--replicates", "100000"]
+    running = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    time.sleep(2)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate()
+    assert (running.returncode, said.strip()) == (130, "interrupted; nothing was written")
+    assert list(Path().iterdir()) == []
 
 
 def test_a_reader_that_goes_away_is_no_error():

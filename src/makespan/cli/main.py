@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,10 @@ COMMANDS = {
     "search": ("makespan.cli.step", "The best layouts of a model on a cluster."),
     "validate": ("makespan.cli.validate", "Predicted against published step times."),
 }
+
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a write says when the place behind standard output takes no more."""
 
 
 class LazyGroup(click.Group):
@@ -81,7 +86,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = cli.main(
             args=None if arguments is None else list(arguments), prog_name="makespan", standalone_mode=False
         )
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None where the shell closed it: `makespan ... >&-`
+            sys.stdout.flush()
         return code if isinstance(code, int) else EXIT_OK
     except click.exceptions.Exit as request:
         return request.exit_code
@@ -96,9 +102,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except BrokenPipeError:
         # The reader of our output went away (`makespan ... | head`): no complaint, and none from the interpreter's exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return EXIT_OK
     except OSError as error:
+        if error.filename is None and error.errno in _NO_ROOM:
+            _drop_output()
+            click.echo(f"the output cannot be written: {error.strerror}", err=True)
+            return EXIT_USER
         if error.filename is None:
             return _internal(error)
         click.echo(f"{error.filename}: {error.strerror or error}", err=True)
@@ -108,6 +118,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 130
     except Exception as error:
         return _internal(error)
+
+
+def _drop_output() -> None:
+    """What is still to be printed goes nowhere, so that the interpreter's own last flush does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _internal(error: BaseException) -> int:
