@@ -103,9 +103,9 @@ class Triangular(Distribution):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Percentiles(Distribution):
-    """Three percentiles joined by two half-normals (of the logarithm where all are positive).
+    """Three percentiles joined by two half-normals (of the logarithm where all are positive, unless `linear`).
 
-    Below the median the spread is that of P10, above it that of P90, so both printed figures are met exactly. The tails end
+    `linear` is for values whose zero means nothing, such as dates. Below the median the spread is that of P10, above it that of P90, so both printed figures are met exactly. The tails end
     at `least` and `most`: a share is never over 1, whatever its P90.
     """
 
@@ -114,12 +114,13 @@ class Percentiles(Distribution):
     p90: float
     least: float = -math.inf
     most: float = math.inf
+    linear: bool = False
 
     def quantile(self, u: FloatArray) -> FloatArray:
         import numpy as np
 
         z = _normal_quantile(u) / _Z90
-        if self.p10 > 0:
+        if self.p10 > 0 and not self.linear:
             low, mid, high = (math.log(p) for p in (self.p10, self.p50, self.p90))
             values = np.exp(mid + np.where(z < 0, z * (mid - low), z * (high - mid)))
         else:

@@ -35,6 +35,13 @@ def test_percentiles_are_met_exactly(p10, p50, p90):
     np.testing.assert_allclose(got, [p10, p50, p90], rtol=1e-6, atol=1e-8)
 
 
+def test_percentiles_of_dates_do_not_depend_on_where_time_starts():
+    late = np.array([0.99])
+    near = Percentiles(p10=1.0, p50=36.0, p90=180.0, linear=True).quantile(late)
+    far = Percentiles(p10=1001.0, p50=1036.0, p90=1180.0, linear=True).quantile(late)
+    assert far[0] - near[0] == pytest.approx(1000.0)
+
+
 def test_triangular_has_its_mean_and_bounds():
     values = Triangular(low=2.0, mode=3.0, high=10.0).quantile(np.linspace(0, 1, 200_001))
     assert values[0] == 2.0

@@ -31,7 +31,8 @@ LEAST_GAIN = 0.01
 
 
 def changes(plan: Plan, *, most: int = 3) -> tuple[Change, ...]:
-    """The cheapest changes that raise the odds of the scenario's deadline, for the option with the best odds.
+    """The cheapest changes that raise the odds of the scenario's deadline, for the option with the best odds (then the
+    earliest median).
 
     Returns at most `most` changes, cheapest first; none when the deadline is met in every replicate or when nothing on
     the list helps.
@@ -44,7 +45,7 @@ def changes(plan: Plan, *, most: int = 3) -> tuple[Change, ...]:
     if deadline_s is None:
         raise ValueError("the scenario has no deadline to help with")
     count = min(plan.scenario.num_replicates, MOST_REPLICATES)
-    base = max(plan.options, key=lambda option: _odds(option, deadline_s, count))
+    base = max(plan.options, key=lambda option: (_odds(option, deadline_s, count), -_median(option, count)))
     if _odds(base, deadline_s, count) >= 1.0:
         return ()
     found = []

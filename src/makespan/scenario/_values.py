@@ -293,7 +293,8 @@ def _percentiles(
     _note(ctx, node, quantity, path, origin, text=texts[1], low=texts[0], high=texts[2])
     if low == high:
         return Fixed(name=name, value=middle)
-    return within(Percentiles(name=name, p10=low, p50=middle, p90=high), quantity)
+    is_date = quantity.kind == "date"  # its zero, `as_of`, means nothing
+    return within(Percentiles(name=name, p10=low, p50=middle, p90=high, linear=is_date), quantity)
 
 
 def within(value: Distribution, quantity: Quantity) -> Distribution:
