@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -282,6 +283,32 @@ def test_an_option_that_is_never_done_says_so(read):
     result = chain.plan(read(HUGE.replace("100B", "900T")), num_replicates=20).options[1]
     assert not result.feasible
     assert "in no replicate" in result.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            ("as_of: 2026-11-01", "as_of: 2026-11-01\nlayout: {tp: 64, pp: 1024}"),
+            "no layout of the sizes that are fixed",
+        ),
+        (("count: 8,", "count: 1, available: 90 %,"), "of 1 accelerators the share that is healthy"),
+        (("from: 2026-12-01", "from: 2099-12-01"), "no accelerator is ever usable"),
+    ],
+)
+def test_why_a_pool_can_never_run(read, change, says):
+    text = HUGE.replace(*change, 1)
+    assert text != HUGE
+    result = chain.plan(read(text), num_replicates=20).options[0]
+    assert not result.feasible
+    assert says in " ".join(result.reasons)
+
+
+def test_data_that_come_after_the_horizon_are_the_reason(read):
+    text = re.sub(r"^tokens: (.*)$", r"run: {ready: 2099-01-01, tokens: \1}", HUGE, flags=re.MULTILINE)
+    assert text != HUGE
+    result = chain.plan(read(text), num_replicates=20).options[1]
+    assert result.reasons == ("data and recipe are ready only after the horizon",)
 
 
 def cluster(share: str, count: int) -> str:

@@ -263,8 +263,11 @@ def _option_result(
         )
     if not reasons and not np.isfinite(campaign.release_s).any():
         began = int(np.isfinite(campaign.first_training_s).sum())
+        ready_s = streams.draw(scenario.training.ready_s)
         reasons = (
-            "the run never gets accelerators enough for a layout that fits"
+            "data and recipe are ready only after the horizon"
+            if np.min(ready_s) >= scenario.horizon_s
+            else "the run never gets accelerators enough for a layout that fits"
             if began == 0
             else f"the run is done before the horizon in no replicate (it begins in {began:,} of {len(campaign.release_s):,})",
         )
@@ -289,9 +292,19 @@ def _reasons(option: OptionSpec, pools: Sequence[PoolResult], tables: Sequence[R
         if table is not None:
             continue
         if not pool.levels:
-            reasons.append(f"{spec.place}: no accelerator is ever usable before the horizon")
+            there = float(np.max(pool.supply.timeline.powered))
+            reasons.append(
+                f"{spec.place}: no accelerator is ever usable before the horizon"
+                if there < 1
+                else f"{spec.place}: of {there:,.0f} accelerators the share that is healthy at any time is less than one"
+            )
             continue
         found = pool.searches[-1]
+        if found.num_layouts == 0:
+            reasons.append(
+                f"{spec.place}: no layout of the sizes that are fixed goes on {pool.levels[-1]:,} accelerators"
+            )
+            continue
         tally = ", ".join(f"{count:,} {status.name.lower()}" for status, count in found.infeasible.items() if count)
         reasons.append(f"{spec.place}: none of {found.num_layouts:,} layouts fits ({tally})")
         if found.nearest is not None:
