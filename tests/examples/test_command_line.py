@@ -122,6 +122,10 @@ WRONG = {
         ["step", "llama3.1-70b", "--on", "8xh100-sxm", "--global-batch", "-3", "--seq-len", "128"],
         "batch",
     ),
+    "batch of sixteen million sequences": (
+        ["step", "llama3.1-70b", "--on", "8xh100-sxm", "--global-batch", "16M", "--seq-len", "8192"],
+        "16M tokens",
+    ),
     "layout without sense": (["step", "llama3.1-70b", *STEP, "--layout", "tp=eight"], "tp"),
     "precision the chip lacks": (["step", "llama3.1-70b", *STEP, "--precision", "nvfp4"], "precision"),
     "unknown framework": (["step", "llama3.1-70b", *STEP, "--framework", "megatron-2023"], "megatron"),
@@ -213,6 +217,22 @@ def test_search_is_at_least_as_fast_as_any_named_layout(capsys):
 def test_search_where_nothing_fits_is_exit_3_with_the_nearest(capsys):
     arguments = ["search", "llama3.1-405b", "--on", "8xh100-sxm", "--global-batch", "8", "--seq-len", "8192"]
     assert "lacks" in out_of(capsys, arguments, expected=3)
+
+
+def test_fixed_sizes_that_leave_no_layout_are_said(capsys):
+    arguments = [
+        "search",
+        "llama3.1-8b",
+        "--on",
+        "8xh100-sxm",
+        "--global-batch",
+        "8",
+        "--seq-len",
+        "8192",
+        "--fix",
+        "tp=8,pp=16",
+    ]
+    assert "fixed" in out_of(capsys, arguments, expected=3)
 
 
 def test_catalog_lists_and_shows_facts_with_sources(capsys):

@@ -476,7 +476,7 @@ def test_rented_capacity_equals_the_plain_version(seed):
         for index, t in enumerate(moments):
             held = max((count for date, count in steps if date <= t and delivered[r]), default=0)
             assert found["installed"][r, index] == held
-            assert found["usable"][r, index] == min(math.floor(held * healthy), offer.largest_cluster)
+            assert found["usable"][r, index] == min(math.ceil(held * healthy - 1e-9), offer.largest_cluster)
         most = max(count for _, count in steps)
         complete = max(min(date for date, count in steps if count == most), 0.0) if delivered[r] else math.inf
         assert answer.all_powered_s[r] == complete

@@ -199,6 +199,11 @@ def _tally(result: SearchResult) -> str:
 def why_nothing_fits(result: SearchResult) -> str:
     """The answer when no layout fits: what stopped them, and how near the nearest came."""
     lines = ["no layout fits", f"  - {_tally(result)}"]
+    if result.num_layouts == 0:
+        lines[1] = (
+            "  - the sizes that were fixed leave nothing to look at: one replica needs more accelerators than there are, or "
+            "more of them would idle than allowed"
+        )
     if result.nearest is not None:
         layout, missing = result.nearest
         lines.append(f"  - the nearest, {layout}, lacks {missing / GIB:.1f} GiB an accelerator")

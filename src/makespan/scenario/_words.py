@@ -111,6 +111,10 @@ def parse_model(text: str, as_of: dt.date | None = None) -> ModelSpec:
     )
 
 
+LARGEST_BATCH_TOKENS = 2e9
+"""No step of a language model has come near it; "16M" without a unit means sequences and would exceed it."""
+
+
 def parse_batch(text: str | int, *, seq_len: int) -> int:
     """Sequences in a batch written as "2048", "2048 sequences" or "16M tokens".
 
@@ -124,7 +128,10 @@ def parse_batch(text: str | int, *, seq_len: int) -> int:
     (1953, 2048)
     """
     try:
-        return sequences(text, seq_len)
+        count = sequences(text, seq_len)
+        if count * seq_len > LARGEST_BATCH_TOKENS:
+            raise UnitError(f"{count:,} sequences of {seq_len:,} are {count * seq_len / 1e9:,.0f} billion tokens")
+        return count
     except UnitError as error:
         raise _wrong(
             "global batch",

@@ -12,14 +12,14 @@ from makespan.uncertainty import Discrete, Streams
 FloatArray = NDArray[np.float64]
 
 _ROUNDING = 1e-6
-"""Of one accelerator: a share such as 0.97 of a whole number is not floored below it."""
+"""Of one accelerator: a share such as 0.97 of a whole number is not pushed past it by rounding."""
 
 
 def rent_supply(offer: RentSpec, streams: Streams, *, horizon_s: float) -> SupplyResult:
     """Accelerators by date from an offer.
 
     installed = powered = the largest step of the ramp whose date has come (a late small step never takes away);
-    usable = min(largest cluster, floor(installed * healthy share)).
+    usable = min(largest cluster, ceil(installed * healthy share)): a pool too small to spare one loses none.
 
     Notes
     -----
@@ -47,7 +47,7 @@ def rent_supply(offer: RentSpec, streams: Streams, *, horizon_s: float) -> Suppl
     merged = merge([_ramp_events(dates, counts)], horizon_s)
     installed = merged.total
     largest = np.inf if offer.largest_cluster is None else float(offer.largest_cluster)
-    working = np.floor(installed * np.clip(healthy, 0.0, 1.0)[:, None] + _ROUNDING)
+    working = np.ceil(installed * np.clip(healthy, 0.0, 1.0)[:, None] - _ROUNDING)
     usable = np.minimum(working, largest)
     binding = np.select(
         [usable >= target, (installed >= largest) & (largest < target), installed >= target],
