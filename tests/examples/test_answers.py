@@ -1,6 +1,6 @@
 """The example scenarios against what is known of the real runs: where the forecast is right, and by how much it misses.
 
-Every bound is a ledger line: what came out in November 2026, with the reason where it is not good. A prediction may miss;
+Every bound is a ledger line: what came out on 23 November 2026, with the reason where it is not good. A prediction may miss;
 a page that says otherwise may not. So a verdict that changes fails here until the ledger and docs/cases/ are renewed.
 Figures of the pages are those of `makespan plan FILE`: seed 0, 1,000 replicates.
 """
@@ -8,10 +8,12 @@ Figures of the pages are those of `makespan plan FILE`: seed 0, 1,000 replicates
 from __future__ import annotations
 
 import datetime as dt
+import importlib.util
 import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -34,10 +36,16 @@ MISSES = {
     ("first_training", "2024-08-11"): ("inside", 0),
     ("all_installed", "2024-09-02"): ("earlier", -60),
     ("all_powered", "2025-05-01"): ("later", 78),
-    ("completion.pretraining", "2025-01-03"): ("earlier", -173),
-    ("completion.release", "2025-02-17"): ("earlier", -180),
+    ("completion.pretraining", "2025-01-03"): ("earlier", -155),
+    ("completion.release", "2025-02-17"): ("earlier", -158),
 }
-"""Build in Memphis: verdict on each observed date, and days from it to the nearest end of P10 to P90, in November 2026."""
+"""Build in Memphis: verdict on each observed date, and days from it to the nearest end of P10 to P90, on 23 November 2026.
+
+First training: Musk's "training started" is weeks before weight (11 August, inside). All installed: 3,400 a day had no
+precedent, halls B to D are drawn one after the other. All powered: the observation is when the grid alone could carry the
+site. Pre-training and release: budget and speed do not belong together (docs/cases/memphis-2024.md); they were -173 and
+-180 until recovery from failures entered as percentiles of what MegaScale printed.
+"""
 
 SPREAD_DAYS = {"inside": 0, "first_training": 2, "all_installed": 4, "all_powered": 8, "completion": 15}
 """How far the days may move before the page has to be renewed; wider where replicates are few in the tails."""
@@ -70,6 +78,17 @@ def day(scenario: Scenario, seconds: float) -> dt.date:
 
 def page(name: str) -> str:
     return (ROOT / "docs/cases" / name).read_text()
+
+
+@cache
+def what_if() -> ModuleType:
+    """docs/cases/what_if.py, which holds the overrides behind the pages' tables of causes."""
+    spec = importlib.util.spec_from_file_location("what_if", ROOT / "docs/cases/what_if.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 # ----------------------------------------------------------------------------------------------- 22 July 2024
@@ -215,21 +234,22 @@ def test_building_in_memphis_beats_a_new_site_by_about_two_years():
 def test_llama_3_405b_takes_78_to_90_days_within_a_tenth():
     """30.84M H100-hours are 78 days of 16,384; 87 at the 90 % of effective time of the paper.
 
-    Ledger: 97.7 days (P10 82, P90 124), the upper end of the 70 to 99 allowed, and two errors meet in it: the layout that is
-    found is faster than Meta's (46 % MFU for the printed 41 %), the goodput lower than the printed one (see below).
+    Ledger, 23 November 2026: 93.4 days (P10 79, P90 117) of the 70 to 99 allowed; 87 is inside, 78 a day before P10. Two
+    errors meet in it: the layout that is found is faster than Meta's (46 % MFU for the printed 41 %), the goodput lower than
+    the printed one (see below). It was 97.7 until recovery entered as percentiles.
     """
     days = percentiles(option(llama(), "16,384 of the RoCE cluster").campaign.pretraining_s / DAY_S)
 
     assert 78 * 0.9 <= days[1] <= 90 * 1.1
-    assert days[0] < 87 < days[2]
-    assert days[1] == pytest.approx(97.7, abs=3)
+    assert 78 < days[0] < 87 < days[2]
+    assert days[1] == pytest.approx(93.4, abs=3)
 
 
 def test_goodput_of_llama_3_is_forecast_too_low():
-    """Published: over 90 % in a window of 54 days. Ledger: P50 0.794, P90 0.872, three points under it at best.
+    """Published: over 90 % in a window of 54 days. Ledger, 23 November 2026: P50 0.824, P90 0.895, half a point under it.
 
-    Four points are attempts thrown away, which the window leaves out; two are the draw of fault rates (9.7 a day for 7.8);
-    the rest is recovery, whose inputs have MegaScale's averages as their likeliest value and a long way up.
+    Three to four points are attempts thrown away, which the window leaves out; three are the draw of fault rates (10.7 a day
+    of running for 7.8), one the spread of recovery. P50 was 0.794 and P90 0.872 until recovery entered as percentiles.
     """
     found = llama()
     run = option(found, "16,384 of the RoCE cluster")
@@ -238,8 +258,8 @@ def test_goodput_of_llama_3_is_forecast_too_low():
     row = judged(found.scenario, run, seen)
 
     assert row["verdict"] == "higher"
-    assert row["off_edge"] == pytest.approx(0.03, abs=0.015)
-    assert percentiles(run.campaign.goodput)[1] == pytest.approx(0.79, abs=0.02)
+    assert row["off_edge"] == pytest.approx(0.005, abs=0.01)
+    assert percentiles(run.campaign.goodput)[1] == pytest.approx(0.824, abs=0.015)
 
 
 def test_the_page_of_llama_tells_the_days():
@@ -247,6 +267,58 @@ def test_the_page_of_llama_tells_the_days():
     (printed,) = re.findall(r"\*\*(\d+) days\*\* \(P10 (\d+), P90 (\d+)\)", page("llama3-405b.md"))
 
     assert [int(value) for value in printed] == pytest.approx([middle, low, high], abs=3)
+
+
+# ------------------------------------------------------------------------------------------------------ the causes
+
+
+@pytest.mark.parametrize("case", ["memphis", "llama"])
+def test_every_what_if_of_the_pages_is_a_scenario(case):
+    file, _, alone, steps = what_if().CASES[case]
+    plain = load(ROOT / "examples" / file)
+
+    for name, changes in {**alone, **what_if().added_up(steps)}.items():
+        assert (load(ROOT / "examples" / file, overrides=changes) != plain) == bool(changes), name
+
+
+@pytest.mark.parametrize(
+    ("step", "row"),
+    [
+        ("+ central recovery", "recovery and saves at their central values"),
+        ("+ 2.85e26 FLOP", "2.85e26 FLOP"),
+        ("+ no failures", "no failures at all"),
+    ],
+)
+def test_the_page_of_memphis_adds_the_causes_up(step, row):
+    """Days after 3 January 2025 and goodput as printed. Ledger: from 313 days to six before it, where nothing fails."""
+    changes = what_if().added_up(what_if().MEMPHIS_ADDED_UP)[step]
+    (one,) = what_if().rerun("memphis", changes).options
+    end = memphis().scenario.as_of + dt.timedelta(seconds=percentiles(one.campaign.pretraining_s)[1])
+    days, goodput = re.findall(
+        rf"^\| {re.escape(row)}[^|]*\| (-?\d+) \| ([\d.]+) \|", page("memphis-2024.md"), re.MULTILINE
+    )[0]
+
+    assert (end - dt.date(2025, 1, 3)).days == pytest.approx(int(days), abs=5)
+    assert percentiles(one.campaign.goodput)[1] == pytest.approx(float(goodput), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("step", "row"),
+    [
+        ("no attempt thrown away", "no attempt thrown away"),
+        ("its own rate of faults", "Llama 3's own rate"),
+        ("all three", "all three"),
+        ("no failures", "no failures"),
+    ],
+)
+def test_the_page_of_llama_tells_the_causes(step, row):
+    (one,) = what_if().rerun("llama", what_if().LLAMA[step]).options
+    days, goodput = re.findall(
+        rf"^\| {re.escape(row)}[^|]*\| (\d+) \([\d, ]+\) \| ([\d.]+) \|$", page("llama3-405b.md"), re.MULTILINE
+    )[0]
+
+    assert percentiles(one.campaign.pretraining_s)[1] / DAY_S == pytest.approx(int(days), abs=2)
+    assert percentiles(one.campaign.goodput)[1] == pytest.approx(float(goodput), abs=0.015)
 
 
 def test_half_as_many_accelerators_again_save_fewer_days_than_in_proportion():
