@@ -292,12 +292,7 @@ def _reasons(option: OptionSpec, pools: Sequence[PoolResult], tables: Sequence[R
         if table is not None:
             continue
         if not pool.levels:
-            there = float(np.max(pool.supply.timeline.powered))
-            reasons.append(
-                f"{spec.place}: no accelerator is ever usable before the horizon"
-                if there < 1
-                else f"{spec.place}: of {there:,.0f} accelerators the share that is healthy at any time is less than one"
-            )
+            reasons.append(f"{spec.place}: no accelerator is ever usable before the horizon")
             continue
         found = pool.searches[-1]
         if found.num_layouts == 0:
