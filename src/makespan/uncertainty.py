@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
@@ -23,19 +24,19 @@ _Z90 = NormalDist().inv_cdf(0.9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Distribution:
+class Distribution(ABC):
     """An uncertain number in SI units: base class. `name` is the purpose under which it is drawn."""
 
     name: str = ""
 
+    @abstractmethod
     def quantile(self, u: FloatArray) -> FloatArray:
         """Value at probability u; same shape as u."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def central(self) -> float:
         """The value used when one number is needed: the mode or the median, as written."""
-        raise NotImplementedError
 
     @property
     def is_fixed(self) -> bool:

@@ -16,6 +16,7 @@ from makespan.specs.plan import Plan
 from makespan.specs.scenario import Scenario
 from makespan.study import chain
 from makespan.study.levers import levers
+from makespan.uncertainty import scaled
 from makespan.units import DAY_S
 from makespan.workload import model_flop_per_token
 
@@ -225,7 +226,7 @@ def test_the_sizes_that_are_searched_do_not_follow_the_luckiest_replicate(read):
 
 def test_two_pools_of_one_name_are_two_pools(scenario):
     (rent,) = scenario.options[0].pools
-    late = replace(rent, ramp=tuple(replace(step, from_s=chain.scaled(step.from_s, 2.0)) for step in rent.ramp))
+    late = replace(rent, ramp=tuple(replace(step, from_s=scaled(step.from_s, 2.0)) for step in rent.ramp))
     options = (scenario.options[0], replace(scenario.options[0], name="late", pools=(late,)))
     soon, later = chain.plan(replace(scenario, options=options), num_replicates=REPLICATES).options
     first = np.stack([soon.campaign.first_training_s, later.campaign.first_training_s])
