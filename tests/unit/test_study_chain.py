@@ -305,6 +305,22 @@ def test_why_a_pool_can_never_run(read, change, says):
     assert says in " ".join(result.reasons)
 
 
+def test_a_later_stage_that_fits_nowhere_is_named(read):
+    text = """\
+makespan: 1
+as_of: 2026-11-01
+model: llama3.1-8b
+run:
+  stages:
+    - {name: short, tokens: 10B, seq_len: 8192, global_batch: 128 sequences, precision: bf16}
+    - {name: endless, tokens: 1B, seq_len: 16777216, global_batch: 8 sequences, precision: bf16}
+cluster: {accelerator: h100-sxm, count: 8, from: 2026-12-01}
+"""
+    (result,) = chain.plan(read(text), num_replicates=20).options
+    assert not result.feasible
+    assert any("'endless' fits in no layout on 8 accelerators" in reason for reason in result.reasons)
+
+
 def test_data_that_come_after_the_horizon_are_the_reason(read):
     text = re.sub(r"^tokens: (.*)$", r"run: {ready: 2099-01-01, tokens: \1}", HUGE, flags=re.MULTILINE)
     assert text != HUGE
