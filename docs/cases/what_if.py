@@ -181,7 +181,9 @@ def told(case: str, name: str, changes: Changes, found: Plan) -> str:
 
 
 def main() -> None:
-    (case,) = sys.argv[1:]
+    if len(sys.argv) != 2 or sys.argv[1] not in CASES:
+        raise SystemExit(f"usage: python docs/cases/what_if.py {'|'.join(CASES)}")
+    case = sys.argv[1]
     _, _, alone, steps = CASES[case]
     for name, changes in {**alone, **added_up(steps)}.items():
         print(told(case, name, changes, rerun(case, changes)), flush=True)
