@@ -95,6 +95,28 @@ def _draw(failures: FailureSpec, recovery: RecoverySpec, checkpoints: Checkpoint
     return drawn
 
 
+def _stacked(rates: Sequence[RateTable], execution: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Sizes, shape (pools, levels), `inf` where a pool has fewer; and speeds, shape (R, pools, levels). [-], [FLOP/s]"""
+    num_levels = max(len(table.num_accelerators) for table in rates)
+    size = np.full((len(rates), num_levels), np.inf)
+    speed = np.zeros((len(execution), len(rates), num_levels))
+    for pool, table in enumerate(rates):
+        count = len(table.num_accelerators)
+        size[pool, :count] = table.num_accelerators
+        speed[:, pool, :count] = np.nan_to_num(table.flop_per_s, nan=0.0, neginf=0.0) * execution[:, None]
+    return size, speed
+
+
+def _interval_s(
+    checkpoints: CheckpointSpec, blocking_s: FloatArray, safe_s: FloatArray, hazard: FloatArray, horizon_s: float
+) -> FloatArray:
+    """Between saves at each level, shape of `hazard` (R, pools, levels); see `build_levels`. [s]"""
+    if checkpoints.interval_s is not None:
+        return np.minimum(np.full_like(hazard, checkpoints.interval_s), horizon_s)
+    optimum = daly_interval_s(blocking_s[:, None, None], 1.0 / hazard)
+    return np.minimum(np.maximum(optimum, np.maximum(safe_s, SHORTEST_INTERVAL_S)[:, None, None]), horizon_s)
+
+
 def build_levels(
     rates: Sequence[RateTable],
     execution: FloatArray,
@@ -116,14 +138,7 @@ def build_levels(
     * Spares: see `spares.stand_by`. The wait is drawn for each fault on its own, exponential: waits that come in
       bunches are left out, and so are accelerators that idle because they do not make up a level.
     """
-    num_replicates = streams.num_replicates
-    num_levels = max(len(table.num_accelerators) for table in rates)
-    size = np.full((len(rates), num_levels), np.inf)
-    speed = np.zeros((num_replicates, len(rates), num_levels))
-    for pool, table in enumerate(rates):
-        count = len(table.num_accelerators)
-        size[pool, :count] = table.num_accelerators
-        speed[:, pool, :count] = np.nan_to_num(table.flop_per_s, nan=0.0, neginf=0.0) * execution[:, None]
+    size, speed = _stacked(rates, execution)
     finite = np.where(np.isfinite(size), size, 1.0)
 
     drawn = _draw(failures, recovery, checkpoints, streams)
@@ -133,12 +148,7 @@ def build_levels(
     restart_s = drawn.restart_s[:, None, None] + recovery.restart_per_doubling_s * np.log2(
         np.maximum(finite / RESTART_REFERENCE, 1.0)
     )
-    if checkpoints.interval_s is None:
-        optimum = daly_interval_s(drawn.blocking_s[:, None, None], 1.0 / hazard)
-        interval = np.maximum(optimum, np.maximum(safe, SHORTEST_INTERVAL_S)[:, None, None])
-    else:
-        interval = np.full_like(hazard, checkpoints.interval_s)
-    interval = np.minimum(interval, horizon_s)
+    interval = _interval_s(checkpoints, drawn.blocking_s, safe, hazard, horizon_s)
 
     def cycle_at(
         hazard: FloatArray, interval: FloatArray, restart_s: FloatArray, wait: FloatArray | float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -125,17 +126,9 @@ def simulate(
         pretraining_s=pretraining_s,
         release_s=np.where(alive, state.time_s, np.inf),
         ledger=ledger,
-        delay_s=accounts.delay_s,
         goodput=goodput,
         interruptions=state.faults,
-        accelerator_s=accounts.accelerator_s,
-        productive_accelerator_s=accounts.productive_accelerator_s,
-        pool_accelerator_s=accounts.pool_accelerator_s,
-        pool_until_s=accounts.pool_until_s,
-        progress_times_s=accounts.progress_times_s,
-        progress=accounts.progress,
-        used=accounts.used,
-        checkpoint_interval_s=accounts.checkpoint_interval_s,
+        **{field.name: getattr(accounts, field.name) for field in fields(accounts)},
     )
 
 
