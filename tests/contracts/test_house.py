@@ -65,3 +65,12 @@ def test_nothing_names_a_path_of_one_machine():
     pattern = re.compile(r"/(?:home|root|work|Users)/[A-Za-z]")
     hits = [f"{path.relative_to(ROOT)}" for path in TEXT if pattern.search(path.read_text(errors="ignore"))]
     assert hits == []
+
+
+def test_every_accelerator_has_a_usual_node_and_fabric():
+    from makespan import catalog
+    from makespan.scenario import parse_cluster
+
+    for name in catalog.names("accelerator"):
+        cluster = parse_cluster(f"64x{name}")
+        assert (cluster.node.name, cluster.fabric.name) == (catalog.usual_node(name), catalog.usual_fabric(name))

@@ -18,25 +18,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NODES: dict[str, tuple[str, ...]] = {"h100-sxm": ("hgx-h100",)}
-"""Default node of an accelerator that is sold in more than one; others take the catalog's first."""
-
-FABRICS: dict[str, tuple[str, ...]] = {
-    "a100-sxm-40gb": ("nvlink8-a100-roce",),
-    "a100-sxm-80gb": ("nvlink8-a100-roce",),
-    "h100-sxm": ("nvlink8-ib-rail",),
-    "h200-sxm": ("nvlink8-ib-rail",),
-    "h800-sxm": ("nvlink8-h800-ib",),
-    "b200-sxm": ("nvlink8-b200-ib",),
-    "b300-sxm": ("nvlink8-b300-ib",),
-    "gb200": ("nvlink72-ib-rail",),
-    "gb300": ("nvlink72-ib-800g",),
-    "mi300x": ("infinity8-roce",),
-    "tpu-v5p": ("ici-torus-3d",),
-    "tpu-v6e": ("ici-torus-2d",),
-}
-"""Default fabric of an accelerator: the usual way it is sold. Names only; the figures are the catalog's."""
-
 PRICE_OFFERS = ("neocloud-h100",)
 """Offers whose price stands for an accelerator before others are asked, in the order of their names."""
 
@@ -154,21 +135,12 @@ def offer_rule(offer: Entry[Any], key: str, value: Distribution | float) -> Rule
 
 def default_node(ctx: Context, accelerator: str) -> str | None:
     """The node that holds an accelerator where the file names none."""
-    named = first_known(ctx, "node", NODES.get(accelerator, ()))
-    if named is not None:
-        return named
-    for name in catalog.names("node"):
-        try:
-            if catalog.node(name, as_of=ctx.as_of).spec.accelerator == accelerator:
-                return name
-        except catalog.NotYetKnown:
-            continue
-    return None
+    return first_known(ctx, "node", (catalog.usual_node(accelerator),))
 
 
 def default_fabric(ctx: Context, accelerator: str) -> str | None:
     """The fabric of an accelerator where the file names none."""
-    return first_known(ctx, "fabric", FABRICS.get(accelerator, ()))
+    return first_known(ctx, "fabric", (catalog.usual_fabric(accelerator),))
 
 
 def newest_reliability(ctx: Context) -> Entry[Any] | None:
