@@ -14,6 +14,7 @@ from makespan.report.curves import common_grid, gantt, option_curves
 from makespan.report.labels import NOT_MODELLED, reason
 from makespan.report.levers import lever_row, path_names
 from makespan.report.observed import judged
+from makespan.report.step_text import step_figures
 from makespan.report.words import answers
 from makespan.specs.layout import Layout
 from makespan.specs.plan import Change, OptionResult, Plan, PoolResult
@@ -224,26 +225,10 @@ def _layout(layout: Layout) -> dict[str, Any]:
 def _step(step: StepEstimate, search: SearchResult) -> dict[str, Any]:
     runner = next((other for other in search.top if other.layout != step.layout), None)
     return {
-        "time_s": number(step.time_s),
+        **step_figures(step),
         "lower_s": number(step.lower_s),
         "upper_s": number(step.upper_s),
-        "p10_s": number(step.p10_s),
-        "p90_s": number(step.p90_s),
-        "breakdown_s": {key: number(value) for key, value in step.breakdown.items()},
-        "hidden_s": {key: number(value) for key, value in step.hidden.items()},
-        "memory_bytes": {key: number(value) for key, value in step.memory.by_kind.items()},
-        "memory_total_bytes": number(step.memory.total_bytes),
-        "memory_limit_bytes": number(step.memory.limit_bytes),
-        "mfu": number(step.mfu),
-        "mfu_full_attention": number(step.mfu_full_attention),
-        "hfu": number(step.hfu),
-        "model_flop": number(step.model_flop),
-        "tokens_per_step": number(step.tokens_per_step),
-        "tokens_per_s": number(step.tokens_per_s),
-        "num_accelerators": step.num_accelerators,
-        "num_idle": step.num_idle,
         "weakest_fact": step.provenance.name.lower(),
-        "notes": list(step.notes),
         "num_layouts": search.num_layouts,
         "num_feasible": search.num_feasible,
         "infeasible": {status.name.lower(): count for status, count in search.infeasible.items() if count},

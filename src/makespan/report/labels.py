@@ -221,7 +221,7 @@ NOT_MODELLED = (
     "Power beyond a provisioned peak and a mean: swings of load and what smooths them, capping accelerators so that more fit, cooling that depends on the weather.",
     "Storage and data loading as limits on speed; congestion in the network beyond one stated efficiency for each tier.",
     "Zero-bubble and DualPipe pipelines, offloading to the host, uneven routing of experts, state-space layers: layouts of that kind are not searched.",
-    "Errors of the prediction outside what was measured: step times were checked against mostly NVIDIA's published runs, up to 16,384 accelerators; beyond that the interval is a judgement.",
+    "Errors of the prediction outside what was measured: step times were checked against mostly NVIDIA's published runs, up to 11,616 accelerators; beyond that the interval is a judgement.",
 )
 
 LAYOUT_STATUS = {

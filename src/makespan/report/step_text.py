@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from makespan.report.bands import DIGITS
+from makespan.report.bands import number as rounded
 from makespan.report.labels import LAYOUT_STATUS, MEMORY, STEP_PARTS, label
 from makespan.specs.step import SearchResult, StepEstimate
 
@@ -38,17 +40,18 @@ def layout_data(estimate: StepEstimate) -> dict[str, Any]:
     }
 
 
-def step_data(estimate: StepEstimate) -> dict[str, Any]:
-    """A step estimate as plain JSON data, SI units; null for a time that does not exist (a layout that cannot run)."""
+EXACT_DIGITS = 17
+"""Significant digits that give back the very number: a step printed alone adds up to the last digit."""
 
-    def number(value: float) -> float | None:
-        return value if value - value == 0 else None
+
+def step_figures(estimate: StepEstimate, *, digits: int = DIGITS) -> dict[str, Any]:
+    """Times, memory and utilisation of a step as plain JSON data, SI units; null for what does not exist."""
+
+    def number(value: float) -> float | int | None:
+        return rounded(value, digits)
 
     return {
-        "layout": layout_data(estimate),
-        "status": estimate.status.name.lower(),
         "time_s": number(estimate.time_s),
-        "bounds_s": [number(estimate.lower_s), number(estimate.upper_s)],
         "p10_s": number(estimate.p10_s),
         "p90_s": number(estimate.p90_s),
         "breakdown_s": {name: number(value) for name, value in estimate.breakdown.items()},
@@ -57,7 +60,6 @@ def step_data(estimate: StepEstimate) -> dict[str, Any]:
         "memory_total_bytes": number(estimate.memory.total_bytes),
         "memory_limit_bytes": number(estimate.memory.limit_bytes),
         "model_flop": number(estimate.model_flop),
-        "executed_flop": number(estimate.executed_flop),
         "mfu": number(estimate.mfu),
         "mfu_full_attention": number(estimate.mfu_full_attention),
         "hfu": number(estimate.hfu),
@@ -65,8 +67,19 @@ def step_data(estimate: StepEstimate) -> dict[str, Any]:
         "tokens_per_s": number(estimate.tokens_per_s),
         "num_accelerators": estimate.num_accelerators,
         "num_idle": estimate.num_idle,
-        "provenance": estimate.provenance.name.lower(),
         "notes": list(estimate.notes),
+    }
+
+
+def step_data(estimate: StepEstimate) -> dict[str, Any]:
+    """What `makespan step --json` prints: the layout, its status and `step_figures`."""
+    return {
+        "layout": layout_data(estimate),
+        "status": estimate.status.name.lower(),
+        "bounds_s": [rounded(bound, EXACT_DIGITS) for bound in (estimate.lower_s, estimate.upper_s)],
+        "executed_flop": rounded(estimate.executed_flop, EXACT_DIGITS),
+        "provenance": estimate.provenance.name.lower(),
+        **step_figures(estimate, digits=EXACT_DIGITS),
     }
 
 
