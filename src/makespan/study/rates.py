@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -41,7 +41,6 @@ class LayoutBook:
     profile: FrameworkProfile
     constraints: SearchConstraints
     known: dict[tuple[object, ...], SearchResult] = field(default_factory=dict)
-    on_search: Callable[[], None] = lambda: None
 
     def best(
         self,
@@ -67,7 +66,6 @@ class LayoutBook:
             self.known[key] = search(
                 model, config, cluster, self.profile, constraints, top=5 if thorough else 1, front=False
             )
-            self.on_search()
         return self.known[key]
 
 
