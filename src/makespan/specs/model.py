@@ -1,4 +1,4 @@
-"""The architecture of a transformer, as its `config.json` would state it. No formulas: see `workload`."""
+"""The architecture of a language model, as its `config.json` would state it. No formulas: see `workload`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,27 @@ class MlaSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MambaSpec:
+    """A Mamba-2 mixer (state-space duality). Sizes in elements; the inner width is `num_heads * head_dim`.
+
+    num_heads, head_dim : heads of the scan and their width.
+    state : numbers of state a channel carries from token to token.
+    groups : groups of heads that share the input and output maps of the state (B and C).
+    conv : taps of the causal convolution before the scan.
+
+    References
+    ----------
+    T. Dao, A. Gu, Transformers are SSMs, arXiv:2405.21060, sections 6 and 7.
+    """
+
+    num_heads: int
+    head_dim: int
+    state: int
+    groups: int
+    conv: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MoeSpec:
     """Mixture of experts in the feed-forward part.
 
@@ -25,6 +46,10 @@ class MoeSpec:
     shared_ffn : summed inner width of the shared experts that every token visits; 0 for none.
     num_dense_first_layers : leading layers with a dense feed-forward of `ModelSpec.ffn_hidden` instead.
     dense_residual_ffn : inner width of a dense feed-forward beside the experts in every MoE layer (Grok-2); 0 for none.
+    latent : routed experts act on vectors of this width instead of `hidden` (Nemotron 3 Super): one projection down before
+        the dispatch and one up after the combine, shared by all experts. Router and shared experts see the full width.
+        0 for none.
+    every : a mixture in every `every`-th layer, the last of each group (Llama 4 Maverick: 2); dense elsewhere.
     """
 
     num_experts: int
@@ -33,11 +58,13 @@ class MoeSpec:
     shared_ffn: int = 0
     num_dense_first_layers: int = 0
     dense_residual_ffn: int = 0
+    latent: int = 0
+    every: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """A decoder-only transformer.
+    """A decoder-only language model: a transformer, or a hybrid of attention, Mamba-2 and feed-forward layers.
 
     ffn_hidden : inner width of the dense feed-forward; 0 where every layer is a mixture of experts.
     gated : SwiGLU-class feed-forward with three matrices instead of two.
@@ -47,6 +74,12 @@ class ModelSpec:
     norms_per_layer : norms of width `hidden` in a layer.
     learned_positions : length of a learned position table; 0 for none.
     mtp_layers : extra multi-token-prediction layers trained beside the model.
+    mtp_pattern : letters of one multi-token-prediction layer of a hybrid ("*E": attention, then a mixture); "" for an
+        ordinary layer, attention and the feed-forward of the last layer.
+    mtp_shared : the multi-token-prediction layers are one layer used `mtp_layers` times (one set of weights).
+    pattern : one letter a layer where layers hold one block each: M Mamba-2, * attention, - dense feed-forward, E mixture
+        (Nemotron-H). "" for an ordinary transformer, every layer attention and a feed-forward.
+    mamba : sizes of the Mamba-2 mixers; None where `pattern` has no M.
     """
 
     name: str
@@ -73,3 +106,7 @@ class ModelSpec:
     norms_per_layer: int = 2
     learned_positions: int = 0
     mtp_layers: int = 0
+    mtp_pattern: str = ""
+    mtp_shared: bool = False
+    pattern: str = ""
+    mamba: MambaSpec | None = None

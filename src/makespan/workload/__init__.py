@@ -1,4 +1,4 @@
-"""From a transformer's shape to parameters, FLOP and bytes. Nothing here knows a machine."""
+"""From a model's shape to parameters, FLOP and bytes. Nothing here knows a machine."""
 
 from makespan.workload.flop import (
     active_flop_per_token,
@@ -7,6 +7,7 @@ from makespan.workload.flop import (
     model_flop_per_token,
     mtp_flop_per_token,
 )
+from makespan.workload.layers import LayerKind, body_names, layer_kinds
 from makespan.workload.operators import (
     Gemm,
     attention_flop,
@@ -26,15 +27,18 @@ from makespan.workload.parameters import (
 
 __all__ = [
     "Gemm",
+    "LayerKind",
     "active_flop_per_token",
     "active_parameter_count",
     "attention_flop",
     "attention_flop_per_token",
     "attention_gemms",
+    "body_names",
     "dense_ffn_gemms",
     "expert_gemms",
     "head_gemm",
     "layer_counts",
+    "layer_kinds",
     "model_flop_per_sequence",
     "model_flop_per_token",
     "mtp_flop_per_token",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from makespan.specs.model import MlaSpec, ModelSpec, MoeSpec
+from makespan.workload.layers import layer_kinds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +61,9 @@ class Parameters:
 
 
 def layer_counts(model: ModelSpec) -> LayerCounts:
-    """Dense and mixture layers of a model."""
-    if model.moe is None:
-        return LayerCounts(dense=model.num_layers, moe=0)
-    dense = min(model.moe.num_dense_first_layers, model.num_layers)
-    return LayerCounts(dense=dense, moe=model.num_layers - dense)
+    """Layers whose feed-forward is no mixture, and mixture layers."""
+    moe = sum(kind.count for kind in layer_kinds(model) if kind.ffn == "moe")
+    return LayerCounts(dense=model.num_layers - moe, moe=moe)
 
 
 def ffn_matrices(model: ModelSpec) -> int:
