@@ -28,7 +28,7 @@ SPACE = {
     "dp": range(1, 65),
     "micro_batch": [1, 2, 4, 8],
     "vpp": [1, 2, 3],
-    "recompute": [0, 1, 2],
+    "recompute": [0, 3, 64],
     "sharding": [1, 2, 3],
 }
 

@@ -119,7 +119,7 @@ layouts = st.builds(
     dp=st.sampled_from([1, 2, 3, 8, 32]),
     vpp=st.sampled_from([1, 1, 2]),
     micro_batch=st.sampled_from([1, 2, 4]),
-    recompute=st.sampled_from(list(Recompute)),
+    recompute=st.sampled_from([Recompute.NONE, Recompute.SELECTIVE, Recompute.FULL]),
     sharding=st.sampled_from(list(Sharding)),
     sequence_parallel=st.booleans(),
 )

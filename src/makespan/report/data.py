@@ -216,7 +216,7 @@ def _layout(layout: Layout) -> dict[str, Any]:
         "num_accelerators": layout.num_accelerators,
         **{key: getattr(layout, key) for key in ("tp", "pp", "vpp", "cp", "dp", "ep", "etp", "micro_batch")},
         "schedule": layout.schedule.name.lower(),
-        "recompute": layout.recompute.name.lower(),
+        "recompute": layout.recompute.label,
         "sharding": layout.sharding.name.lower(),
         "sequence_parallel": layout.sequence_parallel,
     }

@@ -235,6 +235,7 @@ LAYOUT_STATUS = {
     "tp_leaves_domain": "tensor parallelism wider than a scale-up domain",
     "out_of_memory": "out of memory",
     "not_supported": "not supported by the framework",
+    "schedule_does_not_fit": "the schedule needs other stages or micro-batches",
 }
 """Why a layout is out, by the name of its `LayoutStatus`."""
 

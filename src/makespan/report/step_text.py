@@ -33,7 +33,7 @@ def layout_data(estimate: StepEstimate) -> dict[str, Any]:
         "vpp": layout.vpp,
         "micro_batch": layout.micro_batch,
         "schedule": layout.schedule.name.lower(),
-        "recompute": layout.recompute.name.lower(),
+        "recompute": layout.recompute.label,
         "sharding": layout.sharding.name.lower(),
         "sequence_parallel": layout.sequence_parallel,
         "num_accelerators": layout.num_accelerators,

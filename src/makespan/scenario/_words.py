@@ -16,14 +16,26 @@ from makespan.scenario._limits import MOST_ACCELERATORS
 from makespan.scenario._names import default_fabric, default_node, look_up
 from makespan.scenario._run import sequences
 from makespan.specs.hardware import ClusterSpec
-from makespan.specs.layout import Layout, Recompute, Sharding
+from makespan.specs.layout import ContextKind, CudaGraphs, Layout, Offload, Recompute, Schedule, Sharding
 from makespan.specs.model import ModelSpec
 from makespan.specs.step import SearchConstraints
 from makespan.units import UnitError, parse
 
 _CLUSTER = re.compile(r"\s*(?P<count>[\d.,_]+[kKM]?)\s*[x×*]\s*(?P<name>\S.*?)\s*\Z")
 _SIZES = ("tp", "pp", "cp", "dp", "ep", "etp", "vpp", "micro_batch")
-_ALIASES = {"mbs": "micro_batch", "vp": "vpp"}
+_ALIASES = {"mbs": "micro_batch", "vp": "vpp", "graphs": "cuda_graphs", "sp": "sequence_parallel"}
+_WORDS: dict[str, tuple[str, ...]] = {
+    "recompute": tuple(name.lower() for name in Recompute.__members__),
+    "sharding": tuple(member.name.lower() for member in Sharding),
+    "schedule": ("1f1b", *(member.name.lower() for member in Schedule if member)),
+    "cp_kind": tuple(member.name.lower() for member in ContextKind),
+    "cuda_graphs": tuple(member.name.lower() for member in CudaGraphs),
+    "offload": tuple(name.lower() for name in Offload.__members__),
+    "ep_overlap": ("no", "yes"),
+    "sequence_parallel": ("no", "yes"),
+}
+"""Keys whose values are words. Those of `recompute` and `offload` may be joined by "+"."""
+_JOINED = ("recompute", "offload")
 
 
 def _wrong(where: str, found: str, expected: str, fix: str, code: str = "MS210") -> ScenarioError:
@@ -152,12 +164,16 @@ def _pairs(text: str, where: str, allowed: tuple[str, ...], example: str) -> dic
             raise _wrong(where, f"'{word}'", f"key=value with one of {', '.join(allowed)}", fix)
         if key in found:
             raise _wrong(where, f"'{key}' a second time", "each key once", "delete one")
-        if key in ("recompute", "sharding"):
-            kind = Recompute if key == "recompute" else Sharding
-            words = [member.name.lower() for member in kind]
-            if value.lower() not in words:
-                raise _wrong(where, f"'{word}'", f"{key} as one of {', '.join(words)}", suggestion(value, words))
-            found[key] = value.lower()
+        if key in _WORDS:
+            words = _WORDS[key]
+            given = value.lower().replace("-", "_").split("+") if key in _JOINED else [value.lower().replace("-", "_")]
+            unknown = next((part for part in given if part not in words), None)
+            if unknown is not None:
+                joined = ', or several joined by "+"' if key in _JOINED else ""
+                raise _wrong(
+                    where, f"'{word}'", f"{key} as one of {', '.join(words)}{joined}", suggestion(unknown, words)
+                )
+            found[key] = "+".join(given)
         elif key in ("min_used_fraction", "memory_headroom"):
             found[key] = _fraction(value, word, where)
         elif not value.isdigit() or len(value) > 9 or int(value) < 1:
@@ -190,7 +206,7 @@ def parse_layout(text: str, *, num_accelerators: int) -> Layout:
     128
     """
     example = 'write "tp=8,pp=16,cp=1,micro_batch=1"'
-    pairs = _pairs(text, "layout", (*_SIZES, "recompute", "sharding"), example)
+    pairs = _pairs(text, "layout", (*_SIZES, "shard_size", *_WORDS), example)
     if not pairs:
         raise _wrong("layout", "no sizes", "key=value pairs", example)
     model_parallel = pairs.get("tp", 1) * pairs.get("pp", 1) * pairs.get("cp", 1)
@@ -202,9 +218,22 @@ def parse_layout(text: str, *, num_accelerators: int) -> Layout:
             f"at most the {num_accelerators:,} accelerators",
             "lower one of the sizes",
         )
-    recompute = Recompute[pairs.pop("recompute", "none").upper()]
-    sharding = Sharding[pairs.pop("sharding", "zero1").upper()]
-    return Layout(recompute=recompute, sharding=sharding, **pairs)
+    return Layout(**{key: _layout_value(key, value) for key, value in pairs.items()})
+
+
+def _layout_value(key: str, value: Any) -> Any:
+    """The value of a field of `Layout` from its word; sizes pass through."""
+    if key == "recompute":
+        return Recompute.parse(value)
+    if key == "offload":
+        parts = [Offload[part.upper()] for part in value.split("+")]
+        return Offload(sum({int(part) for part in parts}))
+    if key in ("ep_overlap", "sequence_parallel"):
+        return value == "yes"
+    if key == "schedule":
+        return Schedule.ONE_F_ONE_B if value == "1f1b" else Schedule[value.upper()]
+    kinds: dict[str, Any] = {"sharding": Sharding, "cp_kind": ContextKind, "cuda_graphs": CudaGraphs}
+    return kinds[key][value.upper()] if key in kinds else value
 
 
 def parse_constraints(text: str) -> SearchConstraints:

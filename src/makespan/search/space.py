@@ -103,7 +103,7 @@ def candidates(
     pp = fewest_parts(model.num_layers, size)
     experts = model.moe.num_experts if model.moe else 1
     micro_batch = powers_of_two(min(config.global_batch, LARGEST_MICRO_BATCH))
-    recompute, sharding = list(Recompute), list(Sharding)
+    recompute, sharding = [Recompute.NONE, Recompute.SELECTIVE, Recompute.FULL], list(Sharding)
     if not constraints.thorough:
         tp &= set(powers_of_two(domain))
         micro_batch = powers_of_two(min(config.global_batch, LARGEST_THIN_MICRO_BATCH))
@@ -116,7 +116,7 @@ def candidates(
         ep=_fixed(constraints.ep, divisors(experts)),
         micro_batch=_fixed(constraints.micro_batch, micro_batch),
         recompute=_fixed(
-            None if constraints.recompute is None else int(Recompute[constraints.recompute.upper()]), recompute
+            None if constraints.recompute is None else int(Recompute.parse(constraints.recompute)), recompute
         ),
         sharding=_fixed(
             None if constraints.sharding is None else int(Sharding[constraints.sharding.upper()]), sharding

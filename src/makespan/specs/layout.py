@@ -3,17 +3,71 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 
-class Recompute(IntEnum):
-    """Activations thrown away in the forward pass and computed again in the backward."""
+class Recompute(IntFlag):
+    """Activations thrown away in the forward pass and computed again in the backward, by module of a layer.
+
+    Flags combine: `NORM | CORE_ATTENTION`. Flash attention always recomputes its scores inside its own backward; that is
+    no recomputation in this sense.
+    """
 
     NONE = 0
-    SELECTIVE = 1
-    """Everything but the outputs of matrix products and attention: norms, activations, casts. Flash attention always
-    recomputes its scores and needs no policy."""
-    FULL = 2
+    NORM = 1
+    """Norms, and the casts that follow them."""
+    ACTIVATION = 2
+    """The feed-forward's activation function, of experts too."""
+    SELECTIVE = 3
+    """Everything but the outputs of matrix products and attention: norms, activations, casts."""
+    CORE_ATTENTION = 4
+    """Scores, softmax and weighted values once more: the attention kernel's forward."""
+    UP_PROJECTION = 8
+    """Keys, values and queries out of the latents of multi-head latent attention."""
+    MLP = 16
+    """The dense or shared feed-forward."""
+    EXPERTS = 32
+    """Routed experts with their dispatch."""
+    FULL = 64
+    """The whole layer: only its input is kept."""
+
+    @classmethod
+    def parse(cls, text: str) -> Recompute:
+        """The policy of a label: `none`, `selective`, `full`, or modules joined by `+`. Raises ValueError for others.
+
+        Examples
+        --------
+        >>> Recompute.parse("norm+core_attention").label
+        'norm+core_attention'
+        """
+        policy = cls.NONE
+        for word in text.lower().split("+"):
+            name = word.strip().replace("-", "_").upper()
+            if name not in cls.__members__:
+                known = ", ".join(member.lower() for member in cls.__members__)
+                raise ValueError(f"recompute '{word.strip()}' is not one of {known}")
+            policy |= cls[name]
+        return policy
+
+    @property
+    def label(self) -> str:
+        """`none`, `selective`, `full`, or the modules joined by `+`."""
+        named = {0: "none", 3: "selective"}.get(int(self))
+        if named is not None:
+            return named
+        if self & Recompute.FULL:
+            return "full"
+        return "+".join(member.name.lower() for member in _MODULES if self & member and member.name)
+
+
+_MODULES = (
+    Recompute.NORM,
+    Recompute.ACTIVATION,
+    Recompute.CORE_ATTENTION,
+    Recompute.UP_PROJECTION,
+    Recompute.MLP,
+    Recompute.EXPERTS,
+)
 
 
 class Sharding(IntEnum):
@@ -26,9 +80,45 @@ class Sharding(IntEnum):
 
 
 class Schedule(IntEnum):
-    """Pipeline schedule. Interleaved when `Layout.vpp` exceeds 1."""
+    """Pipeline schedule."""
 
     ONE_F_ONE_B = 0
+    """Interleaved when `Layout.vpp` exceeds 1."""
+    GPIPE = 1
+    """All forward passes, then all backward passes."""
+    ZERO_BUBBLE = 2
+    """ZB-H1: gradients of weights fill the drain; the memory of 1F1B."""
+    DUALPIPE = 3
+    """Two directions at once over twice the weights; expert all-to-all hides behind the other direction's compute."""
+
+
+class ContextKind(IntEnum):
+    """How context-parallel ranks get at each other's keys and values."""
+
+    RING = 0
+    """Keys and values travel round the ring, or are gathered: the same bytes."""
+    ALL_TO_ALL = 1
+    """Heads are exchanged for sequence pieces (Ulysses); cp has to divide the heads a tensor-parallel rank holds."""
+
+
+class Offload(IntFlag):
+    """What lives in host memory and crosses the host link."""
+
+    NONE = 0
+    OPTIMIZER = 1
+    """Master weights and moments; the update streams them through the accelerator."""
+    ACTIVATIONS = 2
+    """Saved activations go out in the forward pass and come back in the backward."""
+
+
+class CudaGraphs(IntEnum):
+    """How far launches from the host are replaced by recorded graphs."""
+
+    NONE = 0
+    PARTIAL = 1
+    """Some modules of a layer, or layer by layer."""
+    FULL = 2
+    """The whole iteration."""
 
 
 class LayoutStatus(IntEnum):
@@ -54,6 +144,8 @@ class LayoutStatus(IntEnum):
     OUT_OF_MEMORY = 9
     NOT_SUPPORTED = 10
     """The framework profile lacks the combination."""
+    SCHEDULE_DOES_NOT_FIT = 11
+    """The schedule needs another number of stages, chunks or micro-batches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +157,8 @@ class Layout:
     vpp : model chunks per pipeline stage; more than 1 is the interleaved schedule.
     micro_batch : sequences per micro-batch.
     sequence_parallel : norms and dropout sharded over tp (Megatron's sequence parallelism).
+    shard_size : data-parallel ranks that ZeRO-3 shards over, replicas of such groups beyond (HSDP); 0 for all.
+    ep_overlap : expert all-to-all of one micro-batch runs behind the compute of another.
     """
 
     tp: int = 1
@@ -79,6 +173,11 @@ class Layout:
     recompute: Recompute = Recompute.NONE
     sharding: Sharding = Sharding.ZERO1
     sequence_parallel: bool = True
+    cp_kind: ContextKind = ContextKind.RING
+    shard_size: int = 0
+    offload: Offload = Offload.NONE
+    cuda_graphs: CudaGraphs = CudaGraphs.NONE
+    ep_overlap: bool = False
 
     @property
     def num_accelerators(self) -> int:
@@ -88,6 +187,17 @@ class Layout:
         parts = [f"tp{self.tp}", f"pp{self.pp}", f"dp{self.dp}"]
         parts += [f"cp{self.cp}"] if self.cp > 1 else []
         parts += [f"ep{self.ep}"] if self.ep > 1 else []
+        parts += [f"etp{self.etp}"] if self.etp > 1 else []
         parts += [f"vpp{self.vpp}"] if self.vpp > 1 else []
-        parts += [f"mbs{self.micro_batch}", self.recompute.name.lower() + " recompute", self.sharding.name.lower()]
+        parts += [f"mbs{self.micro_batch}", self.recompute.label + " recompute", self.sharding.name.lower()]
+        parts += [self.schedule.name.lower().replace("_", "-")] if self.schedule else []
+        parts += ["cp all-to-all"] if self.cp > 1 and self.cp_kind else []
+        parts += [f"sharded over {self.shard_size}"] if self.shard_size else []
+        parts += (
+            ["offload " + "+".join(str(part.name).lower() for part in Offload if part & self.offload)]
+            if self.offload
+            else []
+        )
+        parts += [f"{self.cuda_graphs.name.lower()} graphs"] if self.cuda_graphs else []
+        parts += ["ep overlap"] if self.ep_overlap else []
         return " ".join(parts)

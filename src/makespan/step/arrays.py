@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from makespan.specs.layout import Layout, Recompute, Schedule, Sharding
+from makespan.specs.layout import ContextKind, CudaGraphs, Layout, Offload, Recompute, Schedule, Sharding
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -30,6 +31,12 @@ class LayoutArrays:
     recompute: IntArray
     sharding: IntArray
     sequence_parallel: IntArray
+    schedule: IntArray
+    cp_kind: IntArray
+    shard_size: IntArray
+    offload: IntArray
+    cuda_graphs: IntArray
+    ep_overlap: IntArray
 
     @classmethod
     def build(
@@ -46,6 +53,12 @@ class LayoutArrays:
         recompute: ArrayLike = int(Recompute.NONE),
         sharding: ArrayLike = int(Sharding.ZERO1),
         sequence_parallel: ArrayLike = 1,
+        schedule: ArrayLike = int(Schedule.ONE_F_ONE_B),
+        cp_kind: ArrayLike = int(ContextKind.RING),
+        shard_size: ArrayLike = 0,
+        offload: ArrayLike = int(Offload.NONE),
+        cuda_graphs: ArrayLike = int(CudaGraphs.NONE),
+        ep_overlap: ArrayLike = 0,
     ) -> LayoutArrays:
         """Broadcast scalars and arrays to one shape and flatten.
 
@@ -54,35 +67,30 @@ class LayoutArrays:
         >>> len(LayoutArrays.build(tp=[1, 2, 4, 8], pp=16))
         4
         """
-        given = (tp, pp, cp, dp, ep, etp, vpp, micro_batch, recompute, sharding, sequence_parallel)
+        sizes = (tp, pp, cp, dp, ep, etp, vpp, micro_batch)
+        kinds = (recompute, sharding, sequence_parallel, schedule, cp_kind, shard_size, offload, cuda_graphs, ep_overlap)
+        given = (*sizes, *kinds)
         columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(value, dtype=np.int64)) for value in given))
-        names = [field.name for field in fields(cls)]
-        return cls(**{name: np.ascontiguousarray(c).ravel() for name, c in zip(names, columns, strict=True)})
+        return cls(**{name: np.ascontiguousarray(c).ravel() for name, c in zip(COLUMNS, columns, strict=True)})
 
     @classmethod
     def of(cls, layouts: Iterable[Layout]) -> LayoutArrays:
         """Columns of a few `Layout` objects."""
         rows = list(layouts)
-        names = [field.name for field in fields(cls)]
-        return cls(**{name: np.array([int(getattr(row, name)) for row in rows], dtype=np.int64) for name in names})
+        return cls(**{name: np.array([int(getattr(row, name)) for row in rows], dtype=np.int64) for name in COLUMNS})
 
     def __len__(self) -> int:
         return len(self.tp)
 
     def take(self, index: NDArray[np.bool_] | NDArray[np.int64] | slice) -> LayoutArrays:
         """Some of the rows, by mask, indices or slice."""
-        return LayoutArrays(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+        return LayoutArrays(**{name: getattr(self, name)[index] for name in COLUMNS})
 
     def row(self, index: int) -> Layout:
         """One row as a `Layout`."""
-        values = {field.name: int(getattr(self, field.name)[index]) for field in fields(self)}
-        return Layout(
-            **{k: v for k, v in values.items() if k not in ("recompute", "sharding", "sequence_parallel")},
-            schedule=Schedule.ONE_F_ONE_B,
-            recompute=Recompute(values["recompute"]),
-            sharding=Sharding(values["sharding"]),
-            sequence_parallel=bool(values["sequence_parallel"]),
-        )
+        values: dict[str, Any] = {name: int(getattr(self, name)[index]) for name in COLUMNS}
+        typed = {name: kind(values.pop(name)) for name, kind in _KINDS.items()}
+        return Layout(**values, **typed)
 
     @property
     def num_accelerators(self) -> IntArray:
@@ -93,6 +101,21 @@ class LayoutArrays:
         """Micro-batches of the fullest replica, for which the step waits. [-]"""
         # Exact: a quotient of integers below 2**26 is never rounded across a whole number.
         return np.ceil(global_batch / (self.micro_batch * self.dp)).astype(np.int64)
+
+
+COLUMNS = tuple(field.name for field in fields(LayoutArrays))
+"""The columns of `LayoutArrays`: the fields of `Layout`."""
+
+_KINDS: Mapping[str, type] = {
+    "recompute": Recompute,
+    "sharding": Sharding,
+    "sequence_parallel": bool,
+    "schedule": Schedule,
+    "cp_kind": ContextKind,
+    "offload": Offload,
+    "cuda_graphs": CudaGraphs,
+    "ep_overlap": bool,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

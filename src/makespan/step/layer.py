@@ -279,7 +279,7 @@ def layer_times(
     cp_s = _context_parallel_s(model, cluster, keys, tokens)
     ep_s: FloatLike = _expert_parallel_s(model, cluster, keys, tokens) if moe_layer else 0.0
 
-    full = keys.recompute == int(Recompute.FULL)
+    full = keys.recompute >= int(Recompute.FULL)
     selective = keys.recompute == int(Recompute.SELECTIVE)
     forward_s = products.forward + casts.forward + grouped.forward + expert_casts.forward + streamed + moved
     again = full * (forward_s + attention.forward) + selective * (streamed + casts.forward + expert_casts.forward)
