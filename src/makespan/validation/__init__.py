@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from makespan.validation.engine import compare_row, family_of, fold_of, split_of, validate
+from makespan.validation.engine import compare_row, validate
 from makespan.validation.page import as_data, page, summary_table
 from makespan.validation.result import (
     INFEASIBLE,
@@ -13,6 +13,7 @@ from makespan.validation.result import (
     Summary,
     ValidationResult,
 )
+from makespan.validation.split import family_of, fold_of, split_of
 
 __all__ = [
     "INFEASIBLE",

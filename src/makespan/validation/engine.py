@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,13 @@ from makespan.validation.result import (
     summaries_of,
     summarise,
 )
+from makespan.validation.split import family_of, fold_of, split_of
 from makespan.version import __version__
 
 GIGABYTE = 1e9
 GIBIBYTE = 2.0**30
-FOLDS = 5
+
+__all__ = ["compare_row", "family_of", "fold_of", "split_of", "validate"]
 
 
 def validate(rows_path: Path | None = None, models_path: Path | None = None) -> ValidationResult:
@@ -68,22 +69,6 @@ def validate(rows_path: Path | None = None, models_path: Path | None = None) -> 
         tallies={status: sum(row.status == status for row in results) for status in STATUSES},
         version=__version__,
     )
-
-
-def family_of(row: Row) -> str:
-    """Publisher, model and accelerator: near-duplicates of a run share all three."""
-    publisher = (row.get("source", "").split() or ["unknown"])[0].rstrip(",;")
-    return " | ".join((publisher, row.get("model", ""), row.get("gpu", "")))
-
-
-def fold_of(family: str) -> int:
-    """One of `FOLDS` groups of whole families, for fits that leave families out. The same on every machine."""
-    return zlib.crc32(family.encode()) % FOLDS
-
-
-def split_of(row: Row, seen: frozenset[str]) -> str:
-    """`development` for rows the profiles were made with: today every shipped row. `validation` for all others."""
-    return "development" if row.get("id", "") in seen else "validation"
 
 
 def compare_row(
