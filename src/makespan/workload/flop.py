@@ -7,47 +7,34 @@ Recomputation, the recomputed scores of flash attention and multi-token-predicti
 from __future__ import annotations
 
 from makespan.specs.model import ModelSpec
-from makespan.workload.operators import (
-    attention_flop,
-    attention_gemms,
-    dense_ffn_gemms,
-    router_gemm,
-    side_ffn_gemms,
-)
-from makespan.workload.parameters import ffn_matrices, layer_counts
+from makespan.workload.layers import LayerKind, layer_kinds
+from makespan.workload.operators import attention_flop, attention_layers, layer_gemms, scan_flop
 
 TRAINING_OVER_FORWARD = 3
 """Forward once; backward with respect to inputs and to weights, each as many products as the forward."""
 
 
-def _layer_gemm_flop_per_token(model: ModelSpec, *, moe_layer: bool) -> float:
-    gemms = list(attention_gemms(model, tokens=1.0, tp=1))
-    flop = 0.0
-    if moe_layer and model.moe is not None:
-        gemms += [router_gemm(model, tokens=1.0), *side_ffn_gemms(model, tokens=1.0, tp=1)]
-        flop += 2.0 * ffn_matrices(model) * model.hidden * model.moe.expert_ffn * model.moe.top_k
-    else:
-        gemms += dense_ffn_gemms(model, tokens=1.0, tp=1)
-    return flop + sum(float(gemm.flop) for gemm in gemms)
+def layer_flop_per_token(model: ModelSpec, kind: LayerKind) -> float:
+    """Forward FLOP of one layer of a kind: matrix products and the scan, attention scores left out. [FLOP]"""
+    flop = sum(float(gemm.flop) for gemm in layer_gemms(model, kind, tokens=1.0, tp=1))
+    if kind.mixer == "mamba":
+        flop += float(scan_flop(model, tokens=1.0))
+    return flop
 
 
 def active_flop_per_token(model: ModelSpec) -> float:
-    """Forward FLOP of the matrix products one token visits, head included, attention scores left out. [FLOP]
+    """Forward FLOP of what one token visits, head included, attention scores left out. [FLOP]
 
-    Close to 2 x active parameters: biases, norms and the input embedding do no matrix product.
+    Close to 2 x active parameters: biases, norms and the input embedding do no matrix product; scans do a little more.
     """
-    counts = layer_counts(model)
-    flop = 2.0 * model.hidden * model.vocab
-    if counts.dense:
-        flop += counts.dense * _layer_gemm_flop_per_token(model, moe_layer=False)
-    if counts.moe:
-        flop += counts.moe * _layer_gemm_flop_per_token(model, moe_layer=True)
-    return flop
+    body = sum(kind.count * layer_flop_per_token(model, kind) for kind in layer_kinds(model))
+    return 2.0 * model.hidden * model.vocab + body
 
 
 def attention_flop_per_token(model: ModelSpec, seq_len: int, *, causal: bool = True) -> float:
     """Forward FLOP of scores and weighted values, mean over the sequence, all layers. [FLOP]"""
-    return float(attention_flop(model, sequences=1.0, seq_len=seq_len, causal=causal)) * model.num_layers / seq_len
+    layer = float(attention_flop(model, sequences=1.0, seq_len=seq_len, causal=causal))
+    return layer * attention_layers(model) / seq_len
 
 
 def model_flop_per_token(model: ModelSpec, seq_len: int, *, causal: bool = True, training: bool = True) -> float:
@@ -73,7 +60,7 @@ def model_flop_per_sequence(model: ModelSpec, seq_len: int, *, causal: bool = Tr
 
 
 def mtp_flop_per_token(model: ModelSpec, seq_len: int) -> float:
-    """Training FLOP that multi-token-prediction layers add to a token: projection, one layer and the head each. [FLOP]
+    """Training FLOP that multi-token-prediction layers add to a token: projection, their layers and the head each. [FLOP]
 
     References
     ----------
@@ -81,7 +68,10 @@ def mtp_flop_per_token(model: ModelSpec, seq_len: int) -> float:
     """
     if model.mtp_layers == 0:
         return 0.0
-    layer = _layer_gemm_flop_per_token(model, moe_layer=model.moe is not None)
-    layer += float(attention_flop(model, sequences=1.0, seq_len=seq_len, causal=True)) / seq_len
+    scores = float(attention_flop(model, sequences=1.0, seq_len=seq_len, causal=True)) / seq_len
+    layers = sum(
+        kind.mtp * (layer_flop_per_token(model, kind) + (scores if kind.mixer == "attention" else 0.0))
+        for kind in layer_kinds(model)
+    )
     projection, head = 2.0 * 2 * model.hidden * model.hidden, 2.0 * model.hidden * model.vocab
-    return TRAINING_OVER_FORWARD * model.mtp_layers * (layer + projection + head)
+    return TRAINING_OVER_FORWARD * (layers + model.mtp_layers * (projection + head))

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makespan.specs.model import ModelSpec
+from makespan.workload.layers import LayerKind, body_names
+from makespan.workload.parameters import mamba_inner, routed_width
 
 FloatArray = NDArray[np.floating[Any]]
 FloatLike = float | FloatArray
@@ -70,6 +72,34 @@ def attention_gemms(model: ModelSpec, *, tokens: FloatLike, tp: IntLike) -> tupl
     return tuple(gemms)
 
 
+def mamba_gemms(model: ModelSpec, *, tokens: FloatLike, tp: IntLike) -> tuple[Gemm, ...]:
+    """Projections of one Mamba-2 mixer: in to gate, x, B, C and step sizes; out to `hidden`. Cut by heads and groups."""
+    mamba = model.mamba
+    assert mamba is not None
+    inner = mamba_inner(mamba)
+    outputs = 2 * inner + 2 * mamba.groups * mamba.state + mamba.num_heads
+    return (
+        Gemm(name="mamba_in", m=tokens, n=outputs / tp, k=float(model.hidden)),
+        Gemm(name="mamba_out", m=tokens, n=float(model.hidden), k=inner / tp),
+    )
+
+
+SCAN_FLOP = 7.0
+"""FLOP of the scan for a token, channel and number of state, forward, in the recurrent form: two products for the input,
+one for the decay and one addition, a product and an addition for the output, one for the skip. The convention of
+Megatron-LM (`mamba_layer_flops` in megatron/training/training.py), so that reported FLOP/s compare; the chunked kernels
+do another number, see `step.mamba`."""
+
+
+def scan_flop(model: ModelSpec, *, tokens: FloatLike, tp: IntLike = 1) -> FloatLike:
+    """Forward model FLOP of the scan of one Mamba-2 layer on one tensor-parallel rank. [FLOP]
+
+    The convolution and the norms are left out, as norms are everywhere.
+    """
+    assert model.mamba is not None
+    return SCAN_FLOP * tokens * mamba_inner(model.mamba) * model.mamba.state / tp
+
+
 def _ffn_gemms(model: ModelSpec, name: str, width: int, *, tokens: FloatLike, tp: IntLike) -> tuple[Gemm, ...]:
     inputs = 2 if model.gated else 1
     return (
@@ -101,6 +131,20 @@ def router_gemm(model: ModelSpec, *, tokens: FloatLike) -> Gemm:
     return Gemm(name="router", m=tokens, n=float(model.moe.num_experts), k=float(model.hidden), quantised=False)
 
 
+def latent_gemms(model: ModelSpec, *, tokens: FloatLike, tp: IntLike) -> tuple[Gemm, ...]:
+    """Projections to the latent before the dispatch and back after the combine; empty where experts see `hidden`.
+
+    Not cut: every tensor-parallel rank holds both and projects its own share of the tokens.
+    """
+    if model.moe is None or not model.moe.latent:
+        return ()
+    own, latent, h = tokens / tp, float(model.moe.latent), float(model.hidden)
+    return (
+        Gemm(name="latent_down", m=own, n=latent, k=h),
+        Gemm(name="latent_up", m=own, n=h, k=latent),
+    )
+
+
 def routed_tokens_per_rank(model: ModelSpec, *, tokens: FloatLike, tp: IntLike, etp: IntLike) -> FloatLike:
     """Token copies that one rank's experts process, routing balanced. [-]
 
@@ -112,17 +156,36 @@ def routed_tokens_per_rank(model: ModelSpec, *, tokens: FloatLike, tp: IntLike, 
 
 
 def expert_gemms(model: ModelSpec, *, tokens: FloatLike, tp: IntLike, ep: IntLike, etp: IntLike) -> tuple[Gemm, ...]:
-    """The routed experts that live on one rank, as grouped products with balanced routing."""
+    """The routed experts that live on one rank, as grouped products with balanced routing, on `routed_width` inputs."""
     assert model.moe is not None
     local = model.moe.num_experts / ep
     rows = routed_tokens_per_rank(model, tokens=tokens, tp=tp, etp=etp) / local
     inputs = 2 if model.gated else 1
     width = model.moe.expert_ffn / etp
-    h = float(model.hidden)
+    h = float(routed_width(model))
     return (
         Gemm(name="expert_up", m=rows, n=inputs * width, k=h, copies=local, grouped=True),
         Gemm(name="expert_down", m=rows, n=h, k=width, copies=local, grouped=True),
     )
+
+
+def layer_gemms(
+    model: ModelSpec, kind: LayerKind, *, tokens: FloatLike, tp: IntLike, ep: IntLike = 1, etp: IntLike = 1
+) -> tuple[Gemm, ...]:
+    """Every matrix product of one layer of a kind on one rank, experts included."""
+    gemms: tuple[Gemm, ...] = ()
+    if kind.mixer == "attention":
+        gemms += attention_gemms(model, tokens=tokens, tp=tp)
+    elif kind.mixer == "mamba":
+        gemms += mamba_gemms(model, tokens=tokens, tp=tp)
+    if kind.ffn == "dense":
+        gemms += dense_ffn_gemms(model, tokens=tokens, tp=tp)
+    elif kind.ffn == "moe":
+        gemms += (router_gemm(model, tokens=tokens / tp),)
+        gemms += latent_gemms(model, tokens=tokens, tp=tp)
+        gemms += side_ffn_gemms(model, tokens=tokens, tp=tp)
+        gemms += expert_gemms(model, tokens=tokens, tp=tp, ep=ep, etp=etp)
+    return gemms
 
 
 def head_gemm(model: ModelSpec, *, tokens: FloatLike, tp: IntLike) -> Gemm:
@@ -137,11 +200,17 @@ def score_dims(model: ModelSpec) -> int:
     return 2 * model.head_dim
 
 
+def attention_layers(model: ModelSpec) -> int:
+    """Layers of the body that hold attention. [-]"""
+    return sum(name in ("dense", "moe", "attention") for name in body_names(model))
+
+
 def full_layer_fraction(model: ModelSpec) -> float:
-    """Share of the layers whose attention is not windowed. [-]"""
+    """Share of the attention layers that are not windowed. [-]"""
     if model.window is None:
         return 1.0
-    return (model.num_layers // model.global_every) / model.num_layers if model.global_every > 1 else 0.0
+    layers = attention_layers(model)
+    return (layers // model.global_every) / layers if model.global_every > 1 and layers else 0.0
 
 
 def attended_pairs(seq_len: int, *, window: int | None, causal: bool) -> float:
@@ -154,7 +223,7 @@ def attended_pairs(seq_len: int, *, window: int | None, causal: bool) -> float:
 
 
 def attention_flop(model: ModelSpec, *, sequences: FloatLike, seq_len: int, causal: bool = True) -> FloatLike:
-    """Forward FLOP of scores and weighted values of one layer (mean over windowed and full layers), all heads. [FLOP]
+    """Forward FLOP of scores and weighted values of one attention layer (mean over windowed and full ones), all heads. [FLOP]
 
     Examples
     --------

@@ -1,14 +1,14 @@
-"""How many parameters a transformer has, in all and on the path of one token.
+"""How many parameters a model has, in all and on the path of one token.
 
 Counts are exact: checked to the last digit against `config.json` totals in tests/validation/parameter_counts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from makespan.specs.model import MlaSpec, ModelSpec, MoeSpec
-from makespan.workload.layers import layer_kinds
+from makespan.specs.model import MambaSpec, MlaSpec, ModelSpec, MoeSpec
+from makespan.workload.layers import LayerKind, layer_kinds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,43 +21,79 @@ class LayerCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerParameters:
-    """Parameters of the parts a layer is made of. [-]
+    """Parameters of the parts a layer is made of; 0 for a part it does not have. [-]
 
-    attention : projections with their norms and biases.   norms : the layer's norms of width `hidden`.
-    dense_ffn : feed-forward of a dense layer.   router, experts : of a mixture layer, all experts together.
+    attention : projections with their norms and biases.   mamba : Mamba-2 mixer with its convolution and norm.
+    norms : the layer's norms of width `hidden`.   dense_ffn : a dense feed-forward.
+    router, experts : of a mixture, all experts together.   latent : projections around experts that act on a latent.
     side_ffn : what every token visits beside the routed experts (shared experts, dense residual).
     """
 
     attention: int
+    mamba: int
     norms: int
     dense_ffn: int
     router: int
+    latent: int
     experts: int
     side_ffn: int
 
     @property
-    def dense_layer(self) -> int:
-        return self.attention + self.norms + self.dense_ffn
-
-    @property
-    def moe_layer(self) -> int:
-        return self.attention + self.norms + self.router + self.experts + self.side_ffn
+    def total(self) -> int:
+        return (
+            self.attention
+            + self.mamba
+            + self.norms
+            + self.dense_ffn
+            + self.router
+            + self.latent
+            + self.experts
+            + self.side_ffn
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """Parameters of a model by part. [-]"""
+    """Parameters of a model by part. [-]
+
+    layers : every kind of layer with the parameters of one layer of it.
+    """
 
     embedding: int
     head: int
     final_norm: int
-    layer: LayerParameters
-    counts: LayerCounts
+    layers: tuple[tuple[LayerKind, LayerParameters], ...]
+
+    @property
+    def layer(self) -> LayerParameters:
+        """Every part that any kind of layer has, as one layer would hold them."""
+        parts = [part for _, part in self.layers]
+        return LayerParameters(
+            **{f.name: max(getattr(part, f.name) for part in parts) for f in fields(LayerParameters)}
+        )
 
     @property
     def total(self) -> int:
-        layers = self.counts.dense * self.layer.dense_layer + self.counts.moe * self.layer.moe_layer
-        return self.embedding + self.head + self.final_norm + layers
+        body = sum(kind.count * part.total for kind, part in self.layers)
+        return self.embedding + self.head + self.final_norm + body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MtpParameters:
+    """Parameters of the multi-token-prediction layers, in all of them together. [-]
+
+    projection : from the hidden vector and the next token's embedding, side by side, back to `hidden`.
+    norms : of the two inputs of the projection and of the output.
+    layers : every kind of layer, how many of it are stored, and the parameters of one.
+    """
+
+    projection: int
+    norms: int
+    layers: tuple[tuple[LayerKind, int, LayerParameters], ...]
+
+    @property
+    def total(self) -> int:
+        return self.projection + self.norms + sum(count * part.total for _, count, part in self.layers)
 
 
 def layer_counts(model: ModelSpec) -> LayerCounts:
@@ -95,40 +131,105 @@ def attention_parameters(model: ModelSpec) -> int:
     return count
 
 
-def ffn_parameters(model: ModelSpec, width: int) -> int:
-    """One feed-forward block of inner width `width`, biases included. [-]"""
+def mamba_parameters(model: ModelSpec, mamba: MambaSpec) -> int:
+    """One Mamba-2 mixer. [-]
+
+    Notes
+    -----
+    Input projection to the gate, x, B, C and the step sizes (no bias); convolution over x, B and C with its bias; step
+    bias, decay and skip of each head; gated norm; output projection.
+
+    References
+    ----------
+    `Mamba2` of github.com/state-spaces/mamba, mamba_ssm/modules/mamba2.py.
+    """
+    inner, groups = mamba_inner(mamba), 2 * mamba.groups * mamba.state
+    projections = model.hidden * (2 * inner + groups + mamba.num_heads) + inner * model.hidden
+    convolution = (inner + groups) * (mamba.conv + 1)
+    return projections + convolution + 3 * mamba.num_heads + inner
+
+
+def mamba_inner(mamba: MambaSpec) -> int:
+    """Channels of the scan: heads times their width. [-]"""
+    return mamba.num_heads * mamba.head_dim
+
+
+def ffn_parameters(model: ModelSpec, width: int, *, inputs: int | None = None) -> int:
+    """One feed-forward block of inner width `width`, biases included. [-]
+
+    inputs : width of what it reads and writes; `hidden` where None.
+    """
     if width == 0:
         return 0
+    outer = model.hidden if inputs is None else inputs
     matrices = ffn_matrices(model)
-    biases = (matrices - 1) * width + model.hidden if model.mlp_bias else 0
-    return matrices * model.hidden * width + biases
+    biases = (matrices - 1) * width + outer if model.mlp_bias else 0
+    return matrices * outer * width + biases
+
+
+def expert_parameters(model: ModelSpec, moe: MoeSpec) -> int:
+    """One routed expert. [-]"""
+    return ffn_parameters(model, moe.expert_ffn, inputs=routed_width(model))
+
+
+def routed_width(model: ModelSpec) -> int:
+    """Width of a token as it travels to its experts: the latent where there is one, else `hidden`. [-]"""
+    return model.moe.latent if model.moe is not None and model.moe.latent else model.hidden
 
 
 def _router_parameters(model: ModelSpec, moe: MoeSpec) -> int:
     return model.hidden * moe.num_experts + (moe.num_experts if model.router_bias else 0)
 
 
-def layer_parameters(model: ModelSpec) -> LayerParameters:
-    """Parameters of each part of a layer. [-]"""
-    moe = model.moe
+def layer_parameters(model: ModelSpec, kind: LayerKind) -> LayerParameters:
+    """Parameters of each part of one layer of a kind. [-]
+
+    `norms_per_layer` belongs to a layer of two blocks; a layer of one block has half of them.
+    """
+    blocks = (kind.mixer != "") + (kind.ffn != "")
+    moe = model.moe if kind.ffn == "moe" else None
     return LayerParameters(
-        attention=attention_parameters(model),
-        norms=model.norms_per_layer * model.norm_parameters * model.hidden,
-        dense_ffn=ffn_parameters(model, model.ffn_hidden),
+        attention=attention_parameters(model) if kind.mixer == "attention" else 0,
+        mamba=mamba_parameters(model, model.mamba) if kind.mixer == "mamba" and model.mamba is not None else 0,
+        norms=-(-model.norms_per_layer * blocks // 2) * model.norm_parameters * model.hidden,
+        dense_ffn=ffn_parameters(model, model.ffn_hidden) if kind.ffn == "dense" else 0,
         router=_router_parameters(model, moe) if moe else 0,
-        experts=moe.num_experts * ffn_parameters(model, moe.expert_ffn) if moe else 0,
+        latent=2 * model.hidden * moe.latent if moe else 0,
+        experts=moe.num_experts * expert_parameters(model, moe) if moe else 0,
         side_ffn=ffn_parameters(model, moe.shared_ffn) + ffn_parameters(model, moe.dense_residual_ffn) if moe else 0,
     )
 
 
 def parameters_by_part(model: ModelSpec) -> Parameters:
-    """Parameters of the model by part. Multi-token-prediction layers are not counted: they are dropped after training."""
+    """Parameters of the model by part.
+
+    Multi-token-prediction layers are not counted (they are dropped after training): see `mtp_parameters`.
+    """
     return Parameters(
         embedding=(model.vocab + model.learned_positions) * model.hidden,
         head=0 if model.tied_embeddings else model.vocab * model.hidden,
         final_norm=model.norm_parameters * model.hidden,
-        layer=layer_parameters(model),
-        counts=layer_counts(model),
+        layers=tuple((kind, layer_parameters(model, kind)) for kind in layer_kinds(model)),
+    )
+
+
+def mtp_parameters(model: ModelSpec) -> MtpParameters:
+    """Parameters that multi-token-prediction layers add while training; embedding and head are the model's own. [-]
+
+    References
+    ----------
+    DeepSeek-V3 technical report, arXiv:2412.19437, section 2.2.
+    """
+    copies = min(1, model.mtp_layers) if model.mtp_shared else model.mtp_layers
+    layers = tuple(
+        (kind, kind.mtp * copies // model.mtp_layers, layer_parameters(model, kind))
+        for kind in layer_kinds(model)
+        if kind.mtp
+    )
+    return MtpParameters(
+        projection=copies * 2 * model.hidden * model.hidden,
+        norms=copies * 3 * model.norm_parameters * model.hidden,
+        layers=layers,
     )
 
 
@@ -154,7 +255,7 @@ def active_parameter_count(model: ModelSpec, *, embedding: bool = True) -> int:
     parts = parameters_by_part(model)
     idle = 0
     if model.moe is not None:
-        share = model.moe.num_experts - model.moe.top_k
-        idle = parts.counts.moe * share * ffn_parameters(model, model.moe.expert_ffn)
+        mixtures = sum(kind.count for kind, _ in parts.layers if kind.ffn == "moe")
+        idle = mixtures * (model.moe.num_experts - model.moe.top_k) * expert_parameters(model, model.moe)
     unread = 0 if embedding or model.tied_embeddings else parts.embedding
     return parts.total - idle - unread

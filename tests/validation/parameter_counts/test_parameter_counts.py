@@ -145,7 +145,8 @@ def test_nemotron_embedding_parameters():
 def test_parts_add_up_to_the_total():
     """Every part of DeepSeek-V3 is counted once: three dense layers, 58 mixtures, two tables, one norm."""
     parts = parameters_by_part(MODELS["deepseek-v3"])
-    by_hand = parts.embedding + parts.head + parts.final_norm + 3 * parts.layer.dense_layer + 58 * parts.layer.moe_layer
+    (dense_kind, dense_layer), (moe_kind, moe_layer) = parts.layers
+    by_hand = parts.embedding + parts.head + parts.final_norm + 3 * dense_layer.total + 58 * moe_layer.total
 
-    assert (parts.counts.dense, parts.counts.moe) == (3, 58)
+    assert (dense_kind.count, moe_kind.count, moe_kind.mtp) == (3, 58, 1)
     assert by_hand == parameter_count(MODELS["deepseek-v3"])
