@@ -15,7 +15,7 @@ from makespan.specs.training import StepConfig
 from makespan.step.arrays import LayoutArrays
 from makespan.step.memory import Memory, memory_bytes, saved_bytes_per_token, stage_state
 from makespan.step.pipeline import micro_batches_in_flight, plan_stages
-from makespan.workload import parameter_count
+from makespan.workload import layer_kinds, parameter_count
 
 LLAMA_8B = ModelSpec(
     name="Llama 3.1 8B",
@@ -45,9 +45,14 @@ class Overhead:
     memory_overhead_bytes = 5e9
 
 
+def busy(model: ModelSpec, num_layouts: int) -> np.ndarray:
+    """Later kinds are slower: mixtures after dense layers."""
+    return np.arange(1.0, len(layer_kinds(model)) + 1.0)[:, None] * np.ones(num_layouts)
+
+
 def memory(model: ModelSpec, **layout) -> Memory:
     rows = LayoutArrays.build(**layout)
-    plan = plan_stages(model, rows, moe_is_slower=np.full(len(rows), True))
+    plan = plan_stages(model, rows, busy_s=busy(model, len(rows)))
     return memory_bytes(model, CONFIG, Overhead(), rows, plan, stage_state(model, rows, plan))
 
 
@@ -93,9 +98,11 @@ def test_saved_activations_of_a_llama_layer():
     """Per token: 4 h for norms and inputs, 2 (32 + 8) heads of 128, 3 x 14336; two bytes each."""
     expected = 2 * (4 * 4096 + 2 * 40 * 128 + 3 * 14336)
 
-    assert saved_bytes_per_token(LLAMA_8B, LayoutArrays.build(), moe_layer=False)[0] == expected
-    assert saved_bytes_per_token(LLAMA_8B, LayoutArrays.build(tp=4), moe_layer=False)[0] == expected / 4
-    unsharded = saved_bytes_per_token(LLAMA_8B, LayoutArrays.build(tp=4, sequence_parallel=0), moe_layer=False)
+    assert saved_bytes_per_token(LLAMA_8B, LayoutArrays.build(), kind=layer_kinds(LLAMA_8B)[0])[0] == expected
+    assert saved_bytes_per_token(LLAMA_8B, LayoutArrays.build(tp=4), kind=layer_kinds(LLAMA_8B)[0])[0] == expected / 4
+    unsharded = saved_bytes_per_token(
+        LLAMA_8B, LayoutArrays.build(tp=4, sequence_parallel=0), kind=layer_kinds(LLAMA_8B)[0]
+    )
     assert unsharded[0] == expected / 4 + 0.75 * 2 * 4 * 4096
 
 
@@ -104,7 +111,7 @@ def test_low_precision_and_selective_recompute_save_the_operands():
     operands = 2 * 4096 + 14336
     plain, selective = LayoutArrays.build(), LayoutArrays.build(recompute=int(Recompute.SELECTIVE))
     bf16, fp8, dropped = (
-        float(saved_bytes_per_token(LLAMA_8B, rows, moe_layer=False, precision=precision)[0])
+        float(saved_bytes_per_token(LLAMA_8B, rows, kind=layer_kinds(LLAMA_8B)[0], precision=precision)[0])
         for rows, precision in ((plain, "bf16"), (plain, "fp8"), (selective, "bf16"))
     )
 
@@ -115,7 +122,7 @@ def test_low_precision_and_selective_recompute_save_the_operands():
 def test_full_recompute_keeps_the_input_of_each_layer():
     rows = LayoutArrays.build(recompute=int(Recompute.FULL))
 
-    assert saved_bytes_per_token(LLAMA_8B, rows, moe_layer=False)[0] == 2 * 4096
+    assert saved_bytes_per_token(LLAMA_8B, rows, kind=layer_kinds(LLAMA_8B)[0])[0] == 2 * 4096
 
 
 def test_micro_batches_in_flight():
@@ -140,17 +147,17 @@ def test_the_fullest_stage_counts():
 def test_stages_take_the_layers_that_fit():
     """30 layers on 8 chunks: four each, and the head's stage gives up two."""
     model = replace(LLAMA_8B, num_layers=30)
-    plan = plan_stages(model, LayoutArrays.build(pp=8), moe_is_slower=np.array([False]))
+    plan = plan_stages(model, LayoutArrays.build(pp=8), busy_s=busy(model, 1))
 
-    assert (int(plan.body_dense[0]), int(plan.last_dense[0])) == (4, 2)
+    assert (int(plan.body[0][0]), int(plan.last[0][0])) == (4, 2)
 
 
 def test_405b_with_128_slots_trades_a_layer_for_the_head():
     model = replace(LLAMA_8B, num_layers=126)
-    plan = plan_stages(model, LayoutArrays.build(pp=16, vpp=[1, 8]), moe_is_slower=np.array([False, False]))
+    plan = plan_stages(model, LayoutArrays.build(pp=16, vpp=[1, 8]), busy_s=busy(model, 2))
 
-    assert plan.body_dense.tolist() == [8, 8]
-    assert plan.last_dense.tolist() == [6, 7]
+    assert plan.body[0].tolist() == [8, 8]
+    assert plan.last[0].tolist() == [6, 7]
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,8 +11,9 @@ class GemmEfficiency:
     """How near a matrix product comes to its bound, for one accelerator and precision.
 
     time = overhead + (compute^4 + memory^4)^(1/4), compute = 2mnk / (peak * flop_utilisation) * (1 + half_k / k),
-    memory = bytes / (bandwidth * hbm_utilisation). Grouped (expert) products: compute also times (1 + half_m / m), m the
-    rows of one expert.
+    memory = bytes / (bandwidth * hbm_utilisation). Of the compute, the share `wave_weight` comes in whole waves of tiles
+    over the multiprocessors (`KernelSpec.multiprocessors`), the rest in proportion. Grouped (expert) products: compute
+    also times (1 + half_m / m) (1 + half_n / narrow), m the rows of one expert, narrow the shorter side of its matrix.
     """
 
     flop_utilisation: float
@@ -20,27 +21,42 @@ class GemmEfficiency:
     overhead_s: float
     half_k: float = 0.0
     half_m: float = 0.0
+    half_n: float = 0.0
+    wave_weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionEfficiency:
-    """Forward attention: time = flop / (peak * flop_utilisation) * (1 + half_seq / seq_len) * head factor.
+    """Forward attention: time = (flop + 2 d queries half_seq) / (peak * flop_utilisation) * head * fill.
 
-    The utilisation is that of heads of 128; the head factor is (1 + half_head_dim / d) / (1 + half_head_dim / 128).
+    `half_seq` is what a query costs whatever it looks at, in keys times two: with causal attention over s tokens the
+    bracket is flop (1 + half_seq / s). The utilisation is that of heads of 128. For heads of d, either
+    head = (1 + half_head_dim / d) over the same at 128, or, where `softmax_head_dim` is set,
+    (1 + (softmax_head_dim / d)^4)^(1/4) over the same at 128: the exponential of a score takes as long as the products
+    of a head of that size, and both run at once. fill = 1 + half_waves / waves, waves = blocks of 128 queries over the
+    multiprocessors.
     """
 
     flop_utilisation: float
     half_seq: float = 0.0
     half_head_dim: float = 0.0
+    softmax_head_dim: float = 0.0
+    half_waves: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelSpec:
-    """Stated utilisations of isolated kernels on one accelerator. Keys of `gemm` are precisions (`bf16`, `fp8`, `fp4`)."""
+    """Utilisations of isolated kernels on one accelerator. Keys of `gemm` are precisions (`bf16`, `fp8`, `fp4`).
+
+    multiprocessors : blocks of a kernel that run at once; 0 where it is not stated: then no waves are counted. [-]
+    uneven_experts : time of a grouped product whose experts got uneven shares of the same tokens, over even shares. [-]
+    """
 
     gemm: Mapping[str, GemmEfficiency]
     attention: AttentionEfficiency
     elementwise_hbm_utilisation: float
+    multiprocessors: int = 0
+    uneven_experts: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +68,7 @@ class AcceleratorSpec:
     scale_up_domain_size : accelerators that share one NVLink/ICI-class domain. [-]
     scale_up_bytes_per_s : into that domain, per accelerator, one direction. [B/s]
     scale_out_bytes_per_s : NIC share of one accelerator, one direction. [B/s]
+    host_bytes_per_s : link to the host's memory, one accelerator, one direction; 0 where it is not known. [B/s]
     idle_w, tdp_w : chip power, idle and rated. [W]
     """
 
@@ -67,6 +84,7 @@ class AcceleratorSpec:
     idle_w: float
     tdp_w: float
     kernels: KernelSpec
+    host_bytes_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +125,27 @@ class NodeSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CollectiveEfficiency:
+    """Collectives of a library over one tier, as measured: time = launch + hop * hops + ramp + bytes / bandwidth.
+
+    launch_s, hop_s : once a collective; every further step of the ring. [s]
+    ramp_s, ramp_exponent : the slow rise to full rate of middle-sized messages, ramp_s * (bytes / 1 MB)^ramp_exponent.
+        [s], [-]
+    efficiency : by collective (`all_gather`, `reduce_scatter`, `all_reduce`, `all_to_all`), share of the tier's bandwidth
+        that large messages of a wide group reach. [-]
+    own_part_saved : by collective, what is saved because a rank need not send its own part: of the message 1 - this / n
+        counts. 1 in theory; less where the own part is copied as slowly as others travel. [-]
+    """
+
+    launch_s: float
+    hop_s: float
+    ramp_s: float
+    ramp_exponent: float
+    efficiency: Mapping[str, float]
+    own_part_saved: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FabricTier:
     """One tier of the network, seen from an accelerator.
 
@@ -115,6 +154,7 @@ class FabricTier:
     oversubscription : 1 means none. [-]
     latency_s : one hop of a collective, software included. [s]
     efficiency : share of the bandwidth that large transfers reach. [-]
+    collectives : measured times of collectives on this tier; None takes `latency_s` and `efficiency` for all of them.
     """
 
     name: str
@@ -124,6 +164,7 @@ class FabricTier:
     efficiency: float
     oversubscription: float = 1.0
     in_network_reduction: bool = False
+    collectives: CollectiveEfficiency | None = None
 
     @property
     def effective_bytes_per_s(self) -> float:
@@ -162,6 +203,9 @@ class FrameworkProfile:
     moe_slowdown : grouped GEMM, permute and router over the dense kernels. [-]
     host_overhead_s : launch floor per layer and micro-batch, forward and backward. [s]
     host_overhead_per_expert_s : added to it for every routed expert on the rank. [s]
+    host_share_partial_graphs : of `host_overhead_s`, what is left where some modules run as recorded graphs. [-]
+    scan_slowdown : Mamba-2 scan and convolution in training over their bytes at streaming speed. [-]
+    ep_exposed_overlapped : as `ep_exposed`, where the all-to-all is interleaved with another micro-batch's compute. [-]
     chunk_overhead_s : per pipeline chunk and micro-batch, forward and backward: waiting for the neighbour, small kernels. [s]
     tp_exposed, cp_exposed, ep_exposed, pp_exposed, dp_exposed, fsdp_exposed :
         share of that communication that is not hidden behind compute. [-]
@@ -191,6 +235,9 @@ class FrameworkProfile:
     residual_sigma: float
     supports: Mapping[str, bool] = field(default_factory=dict)
     host_overhead_per_expert_s: float = 0.0
+    host_share_partial_graphs: float = 1.0
+    scan_slowdown: float = 1.0
+    ep_exposed_overlapped: float = 0.15
     chunk_overhead_s: float = 0.0
     residual_sigma_moe: float = 0.0
     memory_overhead_bytes: float = 6e9

@@ -6,6 +6,7 @@ what is left per row is the pipeline, data parallelism and memory. Loops run ove
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -18,11 +19,12 @@ from makespan.specs.model import ModelSpec
 from makespan.specs.training import StepConfig
 from makespan.step import legality
 from makespan.step.arrays import FloatArray, IntArray, LayoutArrays, StepArrays
+from makespan.step.blocks import ACTIVATION_BYTES
 from makespan.step.data_parallel import data_parallel_times
-from makespan.step.layer import ACTIVATION_BYTES, LayerTimes, head_times, layer_times
+from makespan.step.layer import LayerTimes, head_times, layer_times
 from makespan.step.memory import memory_bytes, stage_state
 from makespan.step.pipeline import StagePlan, bubble_s, plan_stages
-from makespan.workload import layer_counts
+from makespan.workload import layer_kinds
 
 JITTER_FREE_ACCELERATORS = 1024.0
 """Profiles state jitter per doubling above this size (see `FrameworkProfile.jitter_per_doubling`)."""
@@ -30,17 +32,24 @@ JITTER_FREE_ACCELERATORS = 1024.0
 CHUNK_ROWS = 16384
 """Rows at a time: the working arrays of a chunk stay in a core's cache."""
 
-_KEY_FIELDS = ("tp", "cp", "ep", "etp", "micro_batch", "recompute", "sequence_parallel")
+_KEY_FIELDS = (
+    *("tp", "cp", "ep", "etp", "micro_batch", "recompute", "sequence_parallel"),
+    *("cp_kind", "offload", "cuda_graphs", "ep_overlap", "schedule"),
+)
+"""What the times of a layer depend on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LayerTable:
-    """Layer and head times of every distinct combination among some layouts. `index` maps a layout to its row."""
+    """Layer times of every kind and head times, for every distinct combination. `index` maps a layout to its row."""
 
-    dense: LayerTimes
-    moe: LayerTimes | None
+    kinds: tuple[LayerTimes, ...]
     head: LayerTimes
     index: IntArray
+
+    def of_kinds(self, values: Sequence[FloatArray]) -> FloatArray:
+        """Values by kind looked up for every layout. Shape (kinds, layouts)."""
+        return np.stack([value[self.index] for value in values])
 
 
 def _distinct(layouts: LayoutArrays) -> tuple[LayoutArrays, IntArray]:
@@ -65,46 +74,52 @@ def layer_table(
 ) -> LayerTable:
     """Times of layers and head for every distinct combination of the sizes they depend on."""
     keys, index = _distinct(layouts)
-    counts = layer_counts(model)
-    dense = layer_times(model, config, cluster, profile, keys, moe_layer=counts.dense == 0 and counts.moe > 0)
-    moe = layer_times(model, config, cluster, profile, keys, moe_layer=True) if counts.moe and counts.dense else None
-    if counts.moe and not counts.dense:
-        moe = dense
-    return LayerTable(dense=dense, moe=moe, head=head_times(model, config, cluster, profile, keys), index=index)
+    return LayerTable(
+        kinds=tuple(layer_times(model, config, cluster, profile, keys, kind=kind) for kind in layer_kinds(model)),
+        head=head_times(model, config, cluster, profile, keys),
+        index=index,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Slots:
-    """One micro-batch on the slowest stage, on all stages, and how many layers of each kind the slowest holds."""
+class Slots:
+    """One micro-batch: which stage is slowest and what it holds. Shapes (layouts,), layers (kinds, layouts).
+
+    slot : time on the slowest stage.   everything : summed over all stages. [s]   layers, heads : of the slowest stage.
+    """
 
     slot: FloatArray
     everything: FloatArray
-    dense: FloatArray
-    moe: FloatArray
-    head: FloatArray
+    layers: FloatArray
+    heads: FloatArray
 
 
-def _slots(
-    model: ModelSpec,
-    plan: StagePlan,
-    dense_s: FloatArray,
-    moe_s: FloatArray,
-    head_s: FloatArray,
-    alone: NDArray[np.bool_],
-) -> _Slots:
-    counts = layer_counts(model)
-    heads = 1.0 + model.mtp_layers
-    body = plan.body_dense * dense_s + plan.body_moe * moe_s
-    last = plan.last_dense * dense_s + plan.last_moe * moe_s + heads * head_s
-    slow_last = (last >= body) | alone
-    extra = model.mtp_layers * (moe_s if counts.moe else dense_s)
-    return _Slots(
-        slot=np.where(slow_last, last, body),
-        everything=counts.dense * dense_s + counts.moe * moe_s + heads * head_s + extra,
-        dense=np.where(slow_last, plan.last_dense, plan.body_dense).astype(np.float64),
-        moe=np.where(slow_last, plan.last_moe, plan.body_moe).astype(np.float64),
-        head=np.where(slow_last, heads, 0.0),
-    )
+def slots_of(
+    model: ModelSpec, plan: StagePlan, layer_s: FloatArray, head_s: FloatArray, alone: NDArray[np.bool_]
+) -> Slots:
+    """The slowest stage: body, last, or the one before it with the prediction layers.
+
+    layer_s : of each kind, shape (kinds, layouts).   head_s : shape (layouts,).
+    """
+    mtp_heads = model.mtp_layers * (1.0 - plan.mtp_apart)
+    candidates = [
+        ((plan.last * layer_s).sum(axis=0) + (1.0 + mtp_heads) * head_s, plan.last, 1.0 + mtp_heads),
+        ((plan.body * layer_s).sum(axis=0), plan.body, np.zeros_like(head_s)),
+    ]
+    if model.mtp_layers:
+        own = model.mtp_layers * plan.mtp_apart
+        candidates.append(((plan.before_last * layer_s).sum(axis=0) + own * head_s, plan.before_last, own))
+    slot, layers, heads = candidates[0]
+    for time, counts, with_heads in candidates[1:]:
+        slower = (time > slot) & ~alone
+        slot, layers, heads = (
+            np.where(slower, time, slot),
+            np.where(slower, counts, layers),
+            np.where(slower, with_heads, heads),
+        )
+    total = np.array([float(kind.count + kind.mtp) for kind in layer_kinds(model)])
+    everything = total @ layer_s + (1.0 + model.mtp_layers) * head_s
+    return Slots(slot=slot, everything=everything, layers=layers, heads=np.broadcast_to(heads, slot.shape))
 
 
 def _pipe_traffic_s(model: ModelSpec, config: StepConfig, cluster: ClusterSpec, layouts: LayoutArrays) -> FloatArray:
@@ -132,19 +147,11 @@ def _evaluate_rows(
     detail: bool,
 ) -> dict[str, FloatArray]:
     """Columns for layouts that break no structural rule."""
-    index = table.index
-    dense, head = table.dense, table.head
-    moe = table.moe if table.moe is not None else table.dense
-
-    def looked_up(values: FloatArray) -> FloatArray:
-        return values[index]
-
-    busy_dense = looked_up(dense.compute_s + dense.exposed_s)
-    busy_moe = looked_up(moe.compute_s + moe.exposed_s)
-    busy_head = looked_up(head.compute_s + head.exposed_s)
-    plan = plan_stages(model, layouts, moe_is_slower=busy_moe >= busy_dense)
+    index, head = table.index, table.head
+    busy = table.of_kinds([times.busy_s for times in table.kinds])
+    plan = plan_stages(model, layouts, busy_s=busy)
     alone = layouts.pp == 1
-    slots = _slots(model, plan, busy_dense, busy_moe, busy_head, alone)
+    slots = slots_of(model, plan, busy, head.busy_s[index], alone)
     count = layouts.num_micro_batches(config.global_batch)
 
     hop = _pipe_traffic_s(model, config, cluster, layouts)
@@ -161,13 +168,11 @@ def _evaluate_rows(
     factor = jitter_factor(profile, layouts.num_accelerators)
     memory = memory_bytes(model, config, profile, layouts, plan, state)
 
-    ideal = _slots(model, plan, looked_up(dense.ideal_s), looked_up(moe.ideal_s), looked_up(head.ideal_s), alone)
+    ideal_s = table.of_kinds([times.ideal_s for times in table.kinds])
+    ideal = slots_of(model, plan, ideal_s, head.ideal_s[index], alone)
     ideal_batch = count * ideal.slot + bubble_s(ideal.slot, ideal.everything, vpp=layouts.vpp)
-    hidden_inside = count * (
-        slots.dense * looked_up(dense.hidden_s)
-        + slots.moe * looked_up(moe.hidden_s)
-        + slots.head * looked_up(head.hidden_s)
-    )
+    hidden_layers = table.of_kinds([times.hidden_s for times in table.kinds])
+    hidden_inside = count * ((slots.layers * hidden_layers).sum(axis=0) + slots.heads * head.hidden_s[index])
     columns = {
         "time_s": quiet * factor,
         "lower_s": np.maximum(ideal_batch, data.traffic_s),
@@ -188,7 +193,7 @@ def _evaluate_rows(
             "hidden.dp": np.where(sharded, 0.0, data.traffic_s - data.exposed_s),
             "hidden.fsdp": np.where(sharded, np.maximum(data.traffic_s - data.exposed_s, 0.0), 0.0),
             "memory.stage": memory.stage.astype(np.float64),
-            "executed_flop": _executed_flop(model, config, layouts, dense, moe, head, index),
+            "executed_flop": _executed_flop(model, config, layouts, table),
         }
         columns |= {f"memory.{kind}": value for kind, value in memory.by_kind.items()}
     return columns
@@ -198,41 +203,24 @@ def _memory_of_rows(
     model: ModelSpec, config: StepConfig, profile: FrameworkProfile, layouts: LayoutArrays, table: LayerTable
 ) -> FloatArray:
     """Peak bytes of layouts that break no structural rule, without their times. Shape (layouts,). [B]"""
-    moe = table.moe if table.moe is not None else table.dense
-    busy_dense = (table.dense.compute_s + table.dense.exposed_s)[table.index]
-    busy_moe = (moe.compute_s + moe.exposed_s)[table.index]
-    plan = plan_stages(model, layouts, moe_is_slower=busy_moe >= busy_dense)
+    plan = plan_stages(model, layouts, busy_s=table.of_kinds([times.busy_s for times in table.kinds]))
     state = stage_state(model, layouts, plan)
     return memory_bytes(model, config, profile, layouts, plan, state).total_bytes
 
 
-def _executed_flop(
-    model: ModelSpec,
-    config: StepConfig,
-    layouts: LayoutArrays,
-    dense: LayerTimes,
-    moe: LayerTimes,
-    head: LayerTimes,
-    index: IntArray,
-) -> FloatArray:
+def _executed_flop(model: ModelSpec, config: StepConfig, layouts: LayoutArrays, table: LayerTable) -> FloatArray:
     """FLOP of all kernels of a step over all ranks, every sequence once. [FLOP]"""
-    counts = layer_counts(model)
-    extra = model.mtp_layers
-    rank = (
-        (counts.dense + (0 if counts.moe else extra)) * dense.executed_flop
-        + (counts.moe + (extra if counts.moe else 0)) * moe.executed_flop
-        + (1 + extra) * head.executed_flop
-    )
+    rank = (1.0 + model.mtp_layers) * table.head.executed_flop
+    for kind, times in zip(layer_kinds(model), table.kinds, strict=True):
+        rank = rank + (kind.count + kind.mtp) * times.executed_flop
     sequences = config.global_batch / layouts.micro_batch
-    return np.asarray(rank[index] * layouts.tp * layouts.cp * sequences)
+    return np.asarray(rank[table.index] * layouts.tp * layouts.cp * sequences)
 
 
-def _detail(table: LayerTable, slots: _Slots, count: IntArray, index: IntArray) -> dict[str, FloatArray]:
+def _detail(table: LayerTable, slots: Slots, count: IntArray, index: IntArray) -> dict[str, FloatArray]:
     """Seconds by operator and collective on the slowest stage, over all its micro-batches."""
     columns: dict[str, FloatArray] = {}
-    parts = [(table.dense, slots.dense), (table.head, slots.head)]
-    if table.moe is not None:
-        parts.append((table.moe, slots.moe))
+    parts = [(table.head, slots.heads), *zip(table.kinds, slots.layers, strict=True)]
     for times, layers in parts:
         for prefix, values in (("time", times.compute), ("time", times.exposed), ("hidden", times.hidden)):
             for name, value in values.items():

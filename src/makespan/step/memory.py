@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makespan.specs.hardware import FrameworkProfile
-from makespan.specs.layout import Recompute, Sharding
+from makespan.specs.layout import Offload, Recompute, Sharding
 from makespan.specs.model import ModelSpec
 from makespan.specs.training import StepConfig
 from makespan.step.arrays import FloatArray, IntArray, LayoutArrays
+from makespan.step.blocks import is_repeated
+from makespan.step.mamba import mamba_saved_elements
 from makespan.step.pipeline import StagePlan, micro_batches_in_flight
-from makespan.workload.parameters import parameters_by_part
+from makespan.workload import LayerKind, layer_kinds, layer_parameters
+from makespan.workload.parameters import mtp_parameters, parameters_by_part, routed_width
 
 FloatLike = float | NDArray[np.floating[Any]]
 
@@ -41,12 +45,12 @@ class LayerState:
     experts: FloatArray
 
 
-def layer_state(model: ModelSpec, layouts: LayoutArrays, *, moe_layer: bool) -> LayerState:
-    """Parameters of a layer on one rank. Norms and routers are replicated over tp; all else is cut."""
-    part = parameters_by_part(model).layer
-    cut = part.attention + (part.side_ffn if moe_layer else part.dense_ffn)
-    whole = part.norms + (part.router if moe_layer else 0)
-    experts = part.experts / (layouts.ep * layouts.etp) if moe_layer else np.zeros(len(layouts))
+def layer_state(model: ModelSpec, layouts: LayoutArrays, *, kind: LayerKind) -> LayerState:
+    """Parameters of a layer on one rank. Norms, routers and latent projections are replicated over tp; all else is cut."""
+    part = layer_parameters(model, kind)
+    cut = part.attention + part.mamba + part.dense_ffn + part.side_ffn
+    whole = part.norms + part.router + part.latent
+    experts = part.experts / (layouts.ep * layouts.etp) if part.experts else np.zeros(len(layouts))
     return LayerState(shared=cut / layouts.tp + whole, experts=np.asarray(experts, dtype=np.float64))
 
 
@@ -63,14 +67,13 @@ class StageState:
 def stage_state(model: ModelSpec, layouts: LayoutArrays, plan: StagePlan) -> StageState:
     """Parameters by stage: the first holds the embedding, the last the head (a copy of the embedding where tied)."""
     parts = parameters_by_part(model)
-    dense = layer_state(model, layouts, moe_layer=False)
-    first = plan.body_dense * dense.shared
-    last = plan.last_dense * dense.shared
-    first_experts = last_experts = np.zeros(len(layouts))
-    if model.moe is not None:
-        moe = layer_state(model, layouts, moe_layer=True)
-        first, last = first + plan.body_moe * moe.shared, last + plan.last_moe * moe.shared
-        first_experts, last_experts = plan.body_moe * moe.experts, plan.last_moe * moe.experts
+    states = [layer_state(model, layouts, kind=kind) for kind in layer_kinds(model)]
+    shared = np.stack([state.shared for state in states])
+    experts = np.stack([state.experts for state in states])
+    first, last = (plan.first * shared).sum(axis=0), (plan.last * shared).sum(axis=0)
+    first_experts, last_experts = (plan.first * experts).sum(axis=0), (plan.last * experts).sum(axis=0)
+    if model.mtp_layers:
+        last = last + mtp_parameters(model).projection / layouts.tp * (1.0 - plan.mtp_apart)
     embedding = parts.embedding / layouts.tp
     head = (model.vocab * model.hidden) / layouts.tp
     alone = layouts.pp == 1
@@ -84,43 +87,66 @@ def stage_state(model: ModelSpec, layouts: LayoutArrays, plan: StagePlan) -> Sta
 
 
 def saved_bytes_per_token(
-    model: ModelSpec, layouts: LayoutArrays, *, moe_layer: bool, precision: str = "bf16"
+    model: ModelSpec, layouts: LayoutArrays, *, kind: LayerKind, precision: str = "bf16"
 ) -> FloatArray:
     """Activations that one layer keeps for its backward, per token of a rank's micro-batch. [B]
 
     Notes
     -----
-    Counted by operator under flash attention. Outputs (16 bits): the two residual streams that the norms read (sharded
+    Counted by operator under flash attention. Outputs (16 bits): the residual streams that the norms read (sharded
     under sequence parallelism), queries, keys, values and the attention output (sharded by heads), and what the
-    activation reads. Operands (in the precision of the products): what the norms and the activation write. Selective
-    recomputation drops the operands, full recomputation all but the layer's input. Routing weights are applied at the
-    activation, so the experts' outputs need not be kept.
+    activation reads. Operands (in the precision of the products): what the norms and the activation write. Recomputing
+    norms and activations drops the operands, full recomputation all but the layer's input. Routing weights are applied
+    at the activation, so the experts' outputs need not be kept.
     """
     spread = np.where(layouts.sequence_parallel > 0, layouts.tp, 1)
+
+    def kept(module: Recompute) -> FloatArray:
+        return 1.0 - is_repeated(layouts.recompute, module)
+
+    operand = OPERAND_BYTES[precision]
     inputs = 2.0 if model.gated else 1.0
-    if model.mla is not None:
-        mla = model.mla
-        qk = mla.qk_nope_head_dim + mla.qk_rope_head_dim
-        heads = model.num_heads * (2.0 * qk + 2.0 * mla.v_head_dim) / layouts.tp
-        attention = heads + (mla.q_lora_rank + mla.kv_lora_rank + mla.qk_rope_head_dim) / spread
-    else:
-        attention = (2.0 * model.num_heads + 2.0 * model.num_kv_heads) * model.head_dim / layouts.tp
-    outputs = 2.0 * model.hidden / spread + attention
-    operands = 2.0 * model.hidden / spread
-    if not moe_layer:
-        outputs = outputs + inputs * model.ffn_hidden / layouts.tp
-        operands = operands + model.ffn_hidden / layouts.tp
-    else:
+    norm_out = operand * model.hidden / spread * kept(Recompute.NORM)
+    total: FloatLike = np.zeros(len(layouts))
+    if kind.mixer:
+        total = total + SAVED_BYTES * model.hidden / spread + norm_out
+    if kind.mixer == "attention":
+        total = total + _attention_saved_bytes(model, layouts, kept)
+    if kind.mixer == "mamba":
+        total = total + SAVED_BYTES * mamba_saved_elements(model, layouts.tp)
+    if kind.ffn:
+        total = total + SAVED_BYTES * model.hidden / spread + norm_out
+    if kind.ffn == "dense":
+        width = model.ffn_hidden / layouts.tp
+        total = total + (SAVED_BYTES * inputs + operand * kept(Recompute.ACTIVATION)) * width * kept(Recompute.MLP)
+    if kind.ffn == "moe":
         assert model.moe is not None
         moe = model.moe
         side = (moe.shared_ffn + moe.dense_residual_ffn) / layouts.tp
+        total = total + (SAVED_BYTES * inputs + operand * kept(Recompute.ACTIVATION)) * side * kept(Recompute.MLP)
         routed = moe.top_k / layouts.tp
-        outputs = outputs + inputs * side + routed * inputs * moe.expert_ffn
-        operands = operands + side + routed * (model.hidden + moe.expert_ffn)
-    selective = layouts.recompute == int(Recompute.SELECTIVE)
-    kept = SAVED_BYTES * outputs + np.where(selective, 0.0, OPERAND_BYTES[precision]) * operands
+        inner = (SAVED_BYTES * inputs + operand * kept(Recompute.ACTIVATION)) * moe.expert_ffn
+        arrived = operand * routed_width(model)
+        total = total + routed * (inner + arrived) * kept(Recompute.EXPERTS)
     only_input = SAVED_BYTES * model.hidden / spread
-    return np.asarray(np.where(layouts.recompute == int(Recompute.FULL), only_input, kept))
+    return np.asarray(np.where(layouts.recompute >= int(Recompute.FULL), only_input, total))
+
+
+def _attention_saved_bytes(
+    model: ModelSpec, layouts: LayoutArrays, kept: Callable[[Recompute], FloatArray]
+) -> FloatLike:
+    """Queries, keys, values and the output of an attention block; latents of multi-head latent attention."""
+    if model.mla is None:
+        out = model.num_heads * model.head_dim / layouts.tp
+        read = (model.num_heads + 2.0 * model.num_kv_heads) * model.head_dim / layouts.tp
+        return SAVED_BYTES * (read + out)
+    mla = model.mla
+    spread = np.where(layouts.sequence_parallel > 0, layouts.tp, 1)
+    qk = mla.qk_nope_head_dim + mla.qk_rope_head_dim
+    read = model.num_heads * (2.0 * qk + mla.v_head_dim) / layouts.tp * kept(Recompute.UP_PROJECTION)
+    out = model.num_heads * mla.v_head_dim / layouts.tp
+    latents = (mla.q_lora_rank + mla.kv_lora_rank + mla.qk_rope_head_dim) / spread
+    return SAVED_BYTES * (read + out + latents)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -150,7 +176,9 @@ def _state_bytes(
     return (
         optimizer.weight_bytes * kept(Sharding.ZERO3),
         optimizer.gradient_bytes * kept(Sharding.ZERO2),
-        (optimizer.master_bytes + optimizer.moment_bytes) * kept(Sharding.ZERO1),
+        (optimizer.master_bytes + optimizer.moment_bytes)
+        * kept(Sharding.ZERO1)
+        * np.where(layouts.offload & int(Offload.OPTIMIZER), 0.0, 1.0),
     )
 
 
@@ -168,13 +196,16 @@ def memory_bytes(
     """
     tokens = layouts.micro_batch * (config.seq_len / layouts.cp)
     flight = micro_batches_in_flight(layouts, layouts.num_micro_batches(config.global_batch))
-    dense_saved = saved_bytes_per_token(model, layouts, moe_layer=False, precision=config.precision)
-    first_saved, last_saved = plan.body_dense * dense_saved, plan.last_dense * dense_saved
-    if model.moe is not None:
-        moe_saved = saved_bytes_per_token(model, layouts, moe_layer=True, precision=config.precision)
-        first_saved, last_saved = first_saved + plan.body_moe * moe_saved, last_saved + plan.last_moe * moe_saved
-    full = layouts.recompute == int(Recompute.FULL)
+    by_kind = [
+        saved_bytes_per_token(model, layouts, kind=kind, precision=config.precision) for kind in layer_kinds(model)
+    ]
+    on_card = np.where(layouts.offload & int(Offload.ACTIVATIONS), 0.0, 1.0)
+    saved = np.stack(by_kind) * on_card
+    first_saved, last_saved = (plan.first * saved).sum(axis=0), (plan.last * saved).sum(axis=0)
+    full = layouts.recompute >= int(Recompute.FULL)
     working = np.where(full, _one_layer_working(model, layouts, config.precision), 0.0) * tokens
+    # What goes to the host is still there for the layer that works and for the one whose copies are on their way.
+    working = working + 2.0 * (1.0 - on_card) * np.max(by_kind, axis=0) * tokens
     alone = layouts.pp == 1
     last_flight = np.where(layouts.vpp > 1, np.minimum(layouts.pp, flight), 1.0)
     activations = (
@@ -211,16 +242,17 @@ def memory_bytes(
 def _one_layer_working(model: ModelSpec, layouts: LayoutArrays, precision: str) -> FloatArray:
     """Activations of the layer being computed again under full recomputation, per token. [B]"""
     plain = replace(layouts, recompute=np.zeros_like(layouts.recompute))
-    return saved_bytes_per_token(model, plain, moe_layer=model.moe is not None, precision=precision)
+    layers = [saved_bytes_per_token(model, plain, kind=kind, precision=precision) for kind in layer_kinds(model)]
+    return np.asarray(np.max(layers, axis=0))
 
 
 def _buffer_bytes(model: ModelSpec, layouts: LayoutArrays, tokens: FloatArray, config: StepConfig) -> FloatArray:
     """Gathered weights of two layers under ZeRO-3; dispatched and combined tokens of one mixture layer. [B]"""
-    moe_layer = model.moe is not None
-    layer = layer_state(model, layouts, moe_layer=moe_layer)
-    weights = 2.0 * config.optimizer.weight_bytes * (layer.shared + layer.experts)
+    states = [layer_state(model, layouts, kind=kind) for kind in layer_kinds(model)]
+    largest = np.max([state.shared + state.experts for state in states], axis=0)
+    weights = 2.0 * config.optimizer.weight_bytes * largest
     buffers = np.where(layouts.sharding >= int(Sharding.ZERO3), weights, 0.0)
     if model.moe is not None:
-        sent = tokens / layouts.tp * model.moe.top_k * model.hidden * SAVED_BYTES
+        sent = tokens / layouts.tp * model.moe.top_k * routed_width(model) * SAVED_BYTES
         buffers = buffers + np.where(layouts.ep * layouts.etp > 1, 2.0 * sent, 0.0)
     return np.asarray(buffers)

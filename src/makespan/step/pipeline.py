@@ -1,7 +1,8 @@
-"""How layers fall on pipeline stages, and how long a pipelined batch takes.
+"""How layers fall on pipeline stages.
 
 Layers go to pp * vpp chunks of ceil(layers / chunks); where that leaves slots over, the last chunk gives up layers for the
-head (the usual way to balance a pipeline: 126 layers plus embedding and head on 128 slots). All sizes broadcast.
+head (the usual way to balance a pipeline: 126 layers plus embedding and head on 128 slots), and the chunk before it for the
+multi-token-prediction layers. All sizes broadcast.
 """
 
 from __future__ import annotations
@@ -11,48 +12,90 @@ from dataclasses import dataclass
 import numpy as np
 
 from makespan.specs.model import ModelSpec
-from makespan.step.arrays import BoolArray, FloatArray, IntArray, LayoutArrays
-from makespan.workload import layer_counts
+from makespan.step.arrays import FloatArray, IntArray, LayoutArrays
+from makespan.workload import LayerKind, layer_kinds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StagePlan:
-    """Layers by stage. Shapes (layouts,).
+    """Layers by kind (first axis, in the order of `layer_kinds`) and layout: shapes (kinds, layouts).
 
-    body_dense, body_moe : layers of the fullest stage that holds no head, the slower kind first.
-    last_dense, last_moe : layers of the last stage, which holds the head, and the multi-token-prediction layers.
-    chunk_layers : layers of one model chunk (a stage has vpp of them).
+    first : the stage with the embedding.   body : the fullest stage without head or prediction layers, the slower kind
+    first.   before_last : the one before the last, with the prediction layers where they have a place of their own.
+    last : the stage with the head; with one stage, everything.
+    chunk_layers : layers of one model chunk (a stage has vpp of them). Shape (layouts,).
+    mtp_apart : the prediction layers sit before the last stage. Shape (layouts,).
     """
 
-    body_dense: IntArray
-    body_moe: IntArray
-    last_dense: IntArray
-    last_moe: IntArray
+    first: FloatArray
+    body: FloatArray
+    before_last: FloatArray
+    last: FloatArray
     chunk_layers: IntArray
+    mtp_apart: FloatArray
 
 
-def plan_stages(model: ModelSpec, layouts: LayoutArrays, *, moe_is_slower: BoolArray) -> StagePlan:
-    """Cut the layers of a model over the stages of each layout."""
-    counts = layer_counts(model)
+def _is_mixed(model: ModelSpec) -> bool:
+    """Whether kinds alternate through the depth of the model, so that every stage holds them in proportion."""
+    return bool(model.pattern) or (model.moe is not None and model.moe.every > 1)
+
+
+def _split(layers: IntArray, kinds: tuple[LayerKind, ...], model: ModelSpec, slower: IntArray) -> FloatArray:
+    """Layers of a stage by kind. Alternating kinds: in proportion; else as many of the slower kind as there are.
+
+    slower : index of the slower kind, by layout.
+    """
+    result = np.zeros((len(kinds), len(layers)))
+    if _is_mixed(model):
+        for place, kind in enumerate(kinds):
+            result[place] = layers * (kind.count / model.num_layers)
+        return result
+    if len(kinds) == 1:
+        result[0] = layers
+        return result
+    for place, kind in enumerate(kinds):
+        other = model.num_layers - kind.count
+        result[place] = np.where(slower == place, np.minimum(layers, kind.count), np.maximum(layers - other, 0))
+    return result
+
+
+def plan_stages(model: ModelSpec, layouts: LayoutArrays, *, busy_s: FloatArray) -> StagePlan:
+    """Cut the layers of a model over the stages of each layout.
+
+    Parameters
+    ----------
+    busy_s : time of a layer of each kind: decides which kind counts for the fullest stage. Shape (kinds, layouts). [s]
+    """
+    kinds = layer_kinds(model)
     chunks = layouts.pp * layouts.vpp
     chunk = -(-model.num_layers // chunks)
     body = np.minimum(chunk * layouts.vpp, model.num_layers)
     spare = chunk * chunks - model.num_layers
-    last = np.maximum(body - np.minimum(spare, chunk), 0)
-
-    def split(layers: IntArray) -> tuple[IntArray, IntArray]:
-        moe = np.where(moe_is_slower, np.minimum(layers, counts.moe), np.maximum(layers - counts.dense, 0))
-        return layers - moe, moe
-
-    body_dense, body_moe = split(body)
-    last_dense, last_moe = split(last)
+    to_head = np.minimum(spare, chunk)
+    last = np.maximum(body - to_head, 0)
+    slower = np.argmax(busy_s, axis=0)
+    mtp = np.array([float(kind.mtp) for kind in kinds])[:, None]
+    body_split = _split(body, kinds, model, slower)
+    first_split, last_split = body_split, _split(last, kinds, model, slower)
+    if len(kinds) > 1 and not _is_mixed(model):
+        # Leading dense layers all sit on the first stage's first chunk.
+        leading = np.where(layouts.pp > 1, np.minimum(kinds[0].count, chunk), kinds[0].count).astype(np.float64)
+        first_split = np.stack([leading, body - leading])
+    before = body_split
+    apart = np.zeros(len(layouts))
     if model.mtp_layers:
-        if counts.moe:
-            last_moe = last_moe + model.mtp_layers
-        else:
-            last_dense = last_dense + model.mtp_layers
+        apart = ((layouts.pp > 1) & (spare > to_head)).astype(np.float64)
+        given = np.minimum(spare - to_head, chunk)
+        before = _split(np.maximum(body - given, 0), kinds, model, slower) + apart * mtp
+        last_split = last_split + (1.0 - apart) * mtp
+        before = np.where(apart > 0, before, body_split)
     return StagePlan(
-        body_dense=body_dense, body_moe=body_moe, last_dense=last_dense, last_moe=last_moe, chunk_layers=chunk
+        first=first_split,
+        body=body_split,
+        before_last=before,
+        last=last_split,
+        chunk_layers=chunk,
+        mtp_apart=apart,
     )
 
 

@@ -1,0 +1,131 @@
+"""What a block of a layer is made of: kernels and communication, each with its forward, its backward and what repeats it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makespan.specs.hardware import AcceleratorSpec, FrameworkProfile
+from makespan.specs.layout import Recompute
+from makespan.specs.training import StepConfig
+from makespan.step import kernels
+from makespan.step.arrays import FloatArray
+from makespan.workload import Gemm
+
+FloatLike = float | NDArray[np.floating[Any]]
+
+ACTIVATION_BYTES = 2.0
+"""Activations travel and rest in 16 bits."""
+
+WEIGHT_SHARE = 0.5
+"""Of the backward of a matrix product: the gradient of the weights. The two products have the same FLOP."""
+
+PRODUCT_BACKWARD_FLOP = 2.0
+"""Backward over forward FLOP of a matrix product: gradients of the input and of the weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Kernels of one kind in a block, for one micro-batch on one rank. Arrays of shape (keys,).
+
+    name : key of the breakdown.   module : the recompute flag that repeats its forward; NONE: only `FULL` does.
+    forward_s, backward_s : in training.   weight_s : the part of `backward_s` that makes gradients of weights only. [s]
+    flop : forward model FLOP.   backward_flop : what the backward kernels do, over `flop`. [FLOP], [-]
+    ideal_s : forward FLOP at the peak of their arithmetic. [s]
+    """
+
+    name: str
+    forward_s: FloatLike
+    backward_s: FloatLike
+    weight_s: FloatLike = 0.0
+    module: Recompute = Recompute.NONE
+    flop: FloatLike = 0.0
+    backward_flop: float = PRODUCT_BACKWARD_FLOP
+    ideal_s: FloatLike = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """Communication of one kind in a block.
+
+    exposed : share that always shows; the rest hides behind the layer's kernels as far as they last. [-]
+    """
+
+    name: str
+    forward_s: FloatLike
+    backward_s: FloatLike
+    exposed: FloatLike
+    module: Recompute = Recompute.NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A part of a layer: attention, scan, feed-forward, experts.   num_experts : routed experts on the rank. [-]"""
+
+    work: tuple[Work, ...]
+    traffic: tuple[Traffic, ...] = ()
+    num_experts: FloatLike = 0.0
+
+
+def products(
+    gemms: Iterable[Gemm],
+    config: StepConfig,
+    accelerator: AcceleratorSpec,
+    profile: FrameworkProfile,
+    *,
+    name: str = "gemm",
+    module: Recompute = Recompute.NONE,
+    cast_module: Recompute = Recompute.NORM,
+) -> tuple[Work, ...]:
+    """Matrix products, and the casts of their inputs where the step's precision has any. Seconds in training."""
+    arithmetic = kernels.ARITHMETIC[config.precision]
+    times: list[FloatLike] = [0.0, 0.0, 0.0, 0.0]
+    flop: FloatLike = 0.0
+    ideal: FloatLike = 0.0
+    for gemm in gemms:
+        forward, backward = kernels.gemm_passes_s(gemm, accelerator=accelerator, arithmetic=arithmetic)
+        slow = profile.gemm_slowdown * (profile.moe_slowdown if gemm.grouped else 1.0)
+        cast_forward, cast_backward = kernels.cast_passes_s(
+            gemm, accelerator=accelerator, precision=config.precision, profile=profile
+        )
+        added = (slow * forward, slow * backward, cast_forward, cast_backward)
+        times = [time + more for time, more in zip(times, added, strict=True)]
+        flop = flop + gemm.flop
+        ideal = ideal + gemm.flop / accelerator.peak_flop_per_s[arithmetic if gemm.quantised else "bf16"]
+    forward_s, backward_s, cast_forward_s, cast_backward_s = times
+    work = Work(
+        name=name,
+        forward_s=forward_s,
+        backward_s=backward_s,
+        weight_s=WEIGHT_SHARE * backward_s,
+        module=module,
+        flop=flop,
+        ideal_s=ideal,
+    )
+    if kernels.CAST_PASSES[config.precision] == 0.0:
+        return (work,)
+    casts = Work(name="casts", forward_s=cast_forward_s, backward_s=cast_backward_s, module=module | cast_module)
+    return (work, casts)
+
+
+def streamed(
+    name: str,
+    forward_bytes: FloatLike,
+    accelerator: AcceleratorSpec,
+    *,
+    slowdown: float,
+    backward_ratio: float,
+    module: Recompute,
+) -> Work:
+    """Kernels bound by memory bandwidth, from the bytes of their forward."""
+    forward = forward_bytes * slowdown / kernels.stream_bytes_per_s(accelerator)
+    return Work(name=name, forward_s=forward, backward_s=backward_ratio * forward, module=module)
+
+
+def is_repeated(recompute: NDArray[np.int64], module: Recompute) -> FloatArray:
+    """1 where the policy computes the module again in the backward, else 0. Shape (keys,)."""
+    return np.asarray(recompute & int(module | Recompute.FULL) != 0, dtype=np.float64)

@@ -1,0 +1,139 @@
+"""Feed-forward blocks: dense, and mixtures of experts with dispatch and combine."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from makespan.network import all_gather_s, all_to_all_s, members_per_tier
+from makespan.specs.hardware import ClusterSpec, FrameworkProfile
+from makespan.specs.layout import Recompute, Schedule
+from makespan.specs.model import ModelSpec
+from makespan.specs.training import StepConfig
+from makespan.step import kernels
+from makespan.step.arrays import FloatArray, LayoutArrays
+from makespan.step.attention import norm_work, tensor_parallel_traffic
+from makespan.step.blocks import ACTIVATION_BYTES, Block, Traffic, Work, products, streamed
+from makespan.workload import dense_ffn_gemms, expert_gemms, latent_gemms, router_gemm, side_ffn_gemms
+from makespan.workload.parameters import routed_width
+
+UNFUSED_PASSES = 20.0
+"""Passes over the inner width when bias, clamp, sigmoid and products run as kernels of their own: 4 for adding the bias to
+gate and up, about 16 for seven kernels that read one or two operands and write one. Counted, not measured."""
+
+PERMUTE_BACKWARD_RATIO = 2.2
+"""Backward over forward traffic of permuting: gradients of tokens and of routing weights."""
+
+
+def _activation(
+    model: ModelSpec,
+    cluster: ClusterSpec,
+    profile: FrameworkProfile,
+    keys: LayoutArrays,
+    tokens: FloatArray,
+    width: int,
+) -> Work:
+    """The activation function over `width`: read gate and up, write their product."""
+    passes = (3.0 if model.gated else 2.0) * ACTIVATION_BYTES
+    return streamed(
+        "elementwise",
+        tokens * passes * width / keys.tp,
+        cluster.accelerator,
+        slowdown=profile.elementwise_slowdown,
+        backward_ratio=kernels.BACKWARD_BYTES_RATIO,
+        module=Recompute.ACTIVATION | Recompute.MLP,
+    )
+
+
+def dense_block(
+    model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, keys: LayoutArrays
+) -> Block:
+    """Dense feed-forward of one layer for one micro-batch. Arrays of shape (keys,)."""
+    tokens = keys.micro_batch * (config.seq_len / keys.cp)
+    gemms = dense_ffn_gemms(model, tokens=tokens, tp=keys.tp)
+    return Block(
+        work=(
+            *products(gemms, config, cluster.accelerator, profile, module=Recompute.MLP),
+            norm_work(model, cluster, profile, keys, tokens),
+            _activation(model, cluster, profile, keys, tokens, model.ffn_hidden),
+        ),
+        traffic=(tensor_parallel_traffic(model, cluster, profile, keys, tokens),),
+    )
+
+
+def _expert_streams(
+    model: ModelSpec, cluster: ClusterSpec, profile: FrameworkProfile, keys: LayoutArrays, tokens: FloatArray
+) -> tuple[Work, Work]:
+    """Permute and unpermute; activation of the routed experts.
+
+    Each routed copy of a token is read and written three times over its vector, and its activation is read (gate and up)
+    and written. Experts with biases get no fused activation: see `UNFUSED_PASSES` (sinks mark the same family where a
+    source leaves the biases out).
+    """
+    assert model.moe is not None
+    routed = tokens / keys.tp * model.moe.top_k * ACTIVATION_BYTES
+    passes = 3.0 if model.gated else 2.0
+    biases = 0.0
+    if model.mlp_bias or model.attention_sinks:
+        biases = UNFUSED_PASSES * model.moe.expert_ffn + 2.0 * model.hidden
+
+    def stream(width: float, module: Recompute) -> Work:
+        return streamed(
+            "permute",
+            routed * width,
+            cluster.accelerator,
+            slowdown=profile.elementwise_slowdown,
+            backward_ratio=PERMUTE_BACKWARD_RATIO,
+            module=module,
+        )
+
+    return (
+        stream(6.0 * routed_width(model), Recompute.EXPERTS),
+        stream(passes * model.moe.expert_ffn + biases, Recompute.ACTIVATION | Recompute.EXPERTS),
+    )
+
+
+def _expert_traffic(
+    model: ModelSpec, cluster: ClusterSpec, profile: FrameworkProfile, keys: LayoutArrays, tokens: FloatArray
+) -> Traffic:
+    """Dispatch and combine, and the expert-tensor gather of tokens; the mirror image in the backward."""
+    assert model.moe is not None
+    sent = tokens / keys.tp * model.moe.top_k * routed_width(model) * ACTIVATION_BYTES
+    group = members_per_tier(cluster.fabric, keys.ep, keys.etp)
+    exchange = 2.0 * all_to_all_s(cluster.fabric, group, sent, copies_per_token=float(model.moe.top_k))
+    inner = members_per_tier(cluster.fabric, keys.etp, 1)
+    gather = 2.0 * all_gather_s(cluster.fabric, inner, sent * keys.etp)
+    overlapped = (keys.ep_overlap > 0) | (keys.schedule == int(Schedule.DUALPIPE))
+    return Traffic(
+        name="ep",
+        forward_s=exchange + gather,
+        backward_s=exchange + gather,
+        exposed=np.where(overlapped, profile.ep_exposed_overlapped, profile.ep_exposed),
+        module=Recompute.EXPERTS,
+    )
+
+
+def moe_block(
+    model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, keys: LayoutArrays
+) -> Block:
+    """Router, experts and what every token visits beside them, for one micro-batch. Arrays of shape (keys,)."""
+    assert model.moe is not None
+    accelerator = cluster.accelerator
+    tokens = keys.micro_batch * (config.seq_len / keys.cp)
+    router = router_gemm(model, tokens=tokens / keys.tp)
+    work = [
+        *products((router,), config, accelerator, profile),
+        norm_work(model, cluster, profile, keys, tokens),
+        *_expert_streams(model, cluster, profile, keys, tokens),
+    ]
+    experts = expert_gemms(model, tokens=tokens, tp=keys.tp, ep=keys.ep, etp=keys.etp)
+    work += products(experts, config, accelerator, profile, name="experts", module=Recompute.EXPERTS)
+    if model.moe.latent:
+        work += products(latent_gemms(model, tokens=tokens, tp=keys.tp), config, accelerator, profile)
+    side = side_ffn_gemms(model, tokens=tokens, tp=keys.tp)
+    traffic = [_expert_traffic(model, cluster, profile, keys, tokens)]
+    if side:
+        work += products(side, config, accelerator, profile, module=Recompute.MLP)
+        width = model.moe.shared_ffn + model.moe.dense_residual_ffn
+        work.append(_activation(model, cluster, profile, keys, tokens, width))
+        traffic.append(tensor_parallel_traffic(model, cluster, profile, keys, tokens))
+    return Block(work=tuple(work), traffic=tuple(traffic), num_experts=model.moe.num_experts / keys.ep)
