@@ -16,6 +16,7 @@ from makespan.specs.campaign import CheckpointSpec, FailureSpec, RecoverySpec
 from makespan.specs.hardware import (
     AcceleratorSpec,
     AttentionEfficiency,
+    CollectiveEfficiency,
     FabricSpec,
     FabricTier,
     FrameworkProfile,
@@ -86,16 +87,18 @@ class OfferSpec:
 
 def build_accelerator(r: Reader) -> AcceleratorSpec:
     """Chip, memory, links, power, and utilisations of its kernels."""
-    gemm = {
-        precision: GemmEfficiency(
-            flop_utilisation=r.number(f"kernels.gemm.{precision}.flop_utilisation", "fraction"),
-            hbm_utilisation=r.number(f"kernels.gemm.{precision}.hbm_utilisation", "factor"),
-            overhead_s=r.number(f"kernels.gemm.{precision}.overhead", "time"),
-            half_k=r.number(f"kernels.gemm.{precision}.half_k", "factor", 0.0),
-            half_m=r.number(f"kernels.gemm.{precision}.half_m", "factor", 0.0),
+    gemm = {}
+    for precision in r.keys("kernels.gemm"):
+        path = f"kernels.gemm.{precision}"
+        gemm[precision] = GemmEfficiency(
+            flop_utilisation=r.number(f"{path}.flop_utilisation", "fraction"),
+            hbm_utilisation=r.number(f"{path}.hbm_utilisation", "factor"),
+            overhead_s=r.number(f"{path}.overhead", "time"),
+            half_k=r.number(f"{path}.half_k", "factor", 0.0),
+            half_m=r.number(f"{path}.half_m", "factor", 0.0),
+            half_n=r.if_known(f"{path}.half_n", "factor", 0.0),
+            wave_weight=r.if_known(f"{path}.wave_weight", "fraction", 0.0),
         )
-        for precision in r.keys("kernels.gemm")
-    }
     return AcceleratorSpec(
         name=r.name,
         family=r.text("family"),
@@ -114,8 +117,12 @@ def build_accelerator(r: Reader) -> AcceleratorSpec:
                 flop_utilisation=r.number("kernels.attention.flop_utilisation", "fraction"),
                 half_seq=r.number("kernels.attention.half_seq", "factor", 0.0),
                 half_head_dim=r.number("kernels.attention.half_head_dim", "factor", 0.0),
+                softmax_head_dim=r.if_known("kernels.attention.softmax_head_dim", "factor", 0.0),
+                half_waves=r.if_known("kernels.attention.half_waves", "factor", 0.0),
             ),
             elementwise_hbm_utilisation=r.number("kernels.elementwise.hbm_utilisation", "fraction"),
+            multiprocessors=round(r.number("kernels.multiprocessors", "count", 0.0)),
+            uneven_experts=r.if_known("kernels.uneven_experts", "factor", 1.0),
         ),
     )
 
@@ -135,6 +142,23 @@ def build_node(r: Reader) -> NodeSpec:
     )
 
 
+COLLECTIVES = ("all_gather", "reduce_scatter", "all_reduce", "all_to_all")
+
+
+def build_collectives(r: Reader, path: str) -> CollectiveEfficiency | None:
+    """Measured times of collectives; None where a tier has none or they were not known yet."""
+    if not r.has(path) or not r.is_known(f"{path}.launch"):
+        return None
+    return CollectiveEfficiency(
+        launch_s=r.number(f"{path}.launch", "time"),
+        hop_s=r.number(f"{path}.hop", "time"),
+        ramp_s=r.number(f"{path}.ramp", "time"),
+        ramp_exponent=r.number(f"{path}.ramp_exponent", "fraction"),
+        efficiency={kind: r.number(f"{path}.efficiency.{kind}", "fraction") for kind in COLLECTIVES},
+        own_part_saved={kind: r.number(f"{path}.own_part_saved.{kind}", "fraction") for kind in COLLECTIVES},
+    )
+
+
 def build_fabric(r: Reader) -> FabricSpec:
     """Tiers in the order of the file, from the scale-up domain out."""
     tiers = tuple(
@@ -149,6 +173,7 @@ def build_fabric(r: Reader) -> FabricSpec:
             oversubscription=r.number(f"tiers.{tier}.oversubscription", "factor", 1.0),
             in_network_reduction=bool(r.has(f"tiers.{tier}.in_network_reduction"))
             and r.text(f"tiers.{tier}.in_network_reduction") == "True",
+            collectives=build_collectives(r, f"tiers.{tier}.collectives"),
         )
         for tier in r.keys("tiers")
     )

@@ -140,6 +140,18 @@ class Reader:
         self.keep(path, fact)
         return self._parse(path, fact["value"] if "value" in fact else fact["p50"], quantity)
 
+    def is_known(self, path: str) -> bool:
+        """Whether a field has an observation that was public on `as_of`."""
+        try:
+            self.fact(path)
+        except NotYetKnown:
+            return False
+        return True
+
+    def if_known(self, path: str, quantity: str, default: float) -> float:
+        """As `number`; `default` also for a coefficient nobody could know on `as_of`: the formula did without it then."""
+        return self.number(path, quantity) if self.has(path) and self.is_known(path) else default
+
     def distribution(self, path: str, quantity: str) -> Distribution:
         """A number in SI with its range: triangular for `range`, percentiles for `p10 p50 p90`, else fixed."""
         fact = self.fact(path)

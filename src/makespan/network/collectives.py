@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makespan.network.placement import GroupPlacement
-from makespan.specs.hardware import FabricSpec
+from makespan.specs.hardware import CollectiveEfficiency, FabricSpec
 
 FloatArray = NDArray[np.floating[Any]]
 FloatLike = float | FloatArray
@@ -46,6 +46,41 @@ def ring_all_reduce_s(
     return 2.0 * (num_ranks - 1) * (latency_s + message_bytes / num_ranks / bandwidth_bytes_per_s)
 
 
+def _ring_s(
+    fabric: FabricSpec, group: GroupPlacement, message_bytes: FloatLike, *, kind: str, both: bool = False
+) -> FloatLike:
+    """One collective that passes parts around rings; `both` for the two halves of an all-reduce. [s]"""
+    size = group.size
+    share = message_bytes * (size - 1) / size
+    slowest: FloatLike = np.zeros_like(np.asarray(share, dtype=np.float64))
+    latency: FloatLike = np.zeros_like(slowest)
+    inner: FloatLike = np.ones_like(np.asarray(size, dtype=np.float64))
+    for tier, members in zip(fabric.tiers, group.members, strict=True):
+        crosses = members > inner
+        passes = 2.0 if both and not tier.in_network_reduction else 1.0
+        hops = members / inner - 1
+        measured = tier.collectives
+        if measured is None:
+            slowest = np.maximum(slowest, crosses * passes * share / (inner * tier.effective_bytes_per_s))
+            if both and tier.in_network_reduction:
+                hops = crosses * 2.0
+            latency = latency + tier.latency_s * ((2.0 * hops) if passes == 2.0 else hops)
+        else:
+            passes = 2.0 if both else 1.0
+            moved = passes * message_bytes * (1.0 - measured.own_part_saved[kind] / size)
+            rate = tier.bytes_per_s / tier.oversubscription * measured.efficiency[kind]
+            slowest = np.maximum(slowest, crosses * moved / (inner * rate))
+            latency = latency + crosses * (measured.launch_s + _ramp_s(measured, moved / inner))
+            latency = latency + passes * measured.hop_s * hops
+        inner = members
+    return slowest + latency
+
+
+def _ramp_s(measured: CollectiveEfficiency, moved_bytes: FloatLike) -> FloatLike:
+    """What messages of middle size lose before they reach full rate: ramp * (bytes / 1 MB)^exponent. [s]"""
+    return measured.ramp_s * (moved_bytes * 1e-6) ** measured.ramp_exponent
+
+
 def all_gather_s(fabric: FabricSpec, group: GroupPlacement, gathered_bytes: FloatLike) -> FloatLike:
     """Ring all-gather over the tiers a group spans. [s]
 
@@ -57,23 +92,15 @@ def all_gather_s(fabric: FabricSpec, group: GroupPlacement, gathered_bytes: Floa
     -----
     Rings run on every port at once: the part (n-1)/n of the message passes each rank, and a domain with m members passes
     it over m ports of the next tier. Tiers work at the same time (the slowest sets the pace); hops add up, (k-1) at a
-    tier with k domains.
+    tier with k domains. A tier with measured `collectives` takes their rate, launch, hop and ramp, and 1 - z/n of the
+    message, z the `own_part_saved`, in place of (n-1)/n.
     """
-    share = gathered_bytes * (group.size - 1) / group.size
-    slowest: FloatLike = np.zeros_like(np.asarray(share, dtype=np.float64))
-    latency: FloatLike = np.zeros_like(slowest)
-    inner: FloatLike = np.ones_like(np.asarray(group.size, dtype=np.float64))
-    for tier, members in zip(fabric.tiers, group.members, strict=True):
-        crosses = members > inner
-        slowest = np.maximum(slowest, crosses * share / (inner * tier.effective_bytes_per_s))
-        latency = latency + tier.latency_s * (members / inner - 1)
-        inner = members
-    return slowest + latency
+    return _ring_s(fabric, group, gathered_bytes, kind="all_gather")
 
 
 def reduce_scatter_s(fabric: FabricSpec, group: GroupPlacement, reduced_bytes: FloatLike) -> FloatLike:
     """Ring reduce-scatter; `reduced_bytes` is what every rank holds at the start. The mirror of `all_gather_s`. [s]"""
-    return all_gather_s(fabric, group, reduced_bytes)
+    return _ring_s(fabric, group, reduced_bytes, kind="reduce_scatter")
 
 
 def all_reduce_s(fabric: FabricSpec, group: GroupPlacement, message_bytes: FloatLike) -> FloatLike:
@@ -81,20 +108,10 @@ def all_reduce_s(fabric: FabricSpec, group: GroupPlacement, message_bytes: Float
 
     Notes
     -----
-    With in-network reduction a rank sends its data once and receives the sum once, at the same time.
+    With in-network reduction a rank sends its data once and receives the sum once, at the same time. A tier with
+    measured `collectives` has what its switches save in the measured rate.
     """
-    share = message_bytes * (group.size - 1) / group.size
-    slowest: FloatLike = np.zeros_like(np.asarray(share, dtype=np.float64))
-    latency: FloatLike = np.zeros_like(slowest)
-    inner: FloatLike = np.ones_like(np.asarray(group.size, dtype=np.float64))
-    for tier, members in zip(fabric.tiers, group.members, strict=True):
-        crosses = members > inner
-        passes = 1.0 if tier.in_network_reduction else 2.0
-        hops = crosses * 2.0 if tier.in_network_reduction else 2.0 * (members / inner - 1)
-        slowest = np.maximum(slowest, crosses * passes * share / (inner * tier.effective_bytes_per_s))
-        latency = latency + tier.latency_s * hops
-        inner = members
-    return slowest + latency
+    return _ring_s(fabric, group, message_bytes, kind="all_reduce", both=True)
 
 
 def all_to_all_s(
@@ -121,7 +138,17 @@ def all_to_all_s(
         share = (members - inner) / group.size
         if copies_per_token is not None and index > 0:
             share = share * distinct_destinations(group.size / inner, copies_per_token) / copies_per_token
-        total = total + crosses * (sent_bytes * share / tier.effective_bytes_per_s + tier.latency_s)
+        measured = tier.collectives
+        if measured is None:
+            total = total + crosses * (sent_bytes * share / tier.effective_bytes_per_s + tier.latency_s)
+        else:
+            # of its own part a rank saves only `own_part_saved`; that copy is made inside the first domain
+            if index == 0:
+                share = share + (1.0 - measured.own_part_saved["all_to_all"]) / group.size
+            moved = sent_bytes * share
+            rate = tier.bytes_per_s / tier.oversubscription * measured.efficiency["all_to_all"]
+            fixed = measured.launch_s + measured.hop_s
+            total = total + crosses * (moved / rate + fixed + _ramp_s(measured, moved))
         inner = members
     return total
 

@@ -1,4 +1,4 @@
-"""Times of single kernels from their FLOP and bytes: rooflines with stated utilisations.
+"""Times of single kernels from their shapes: rooflines with utilisations fitted to measured kernels.
 
 Isolated kernels first (the accelerator's `KernelSpec`), then what training does to them (the `FrameworkProfile`).
 """
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from makespan.specs.hardware import AcceleratorSpec, FrameworkProfile
+from makespan.specs.hardware import AcceleratorSpec, AttentionEfficiency, FrameworkProfile
 from makespan.workload import Gemm
 
 FloatArray = NDArray[np.floating[Any]]
@@ -36,9 +36,38 @@ BACKWARD_BYTES_RATIO = 1.7
 """Traffic of elementwise kernels in the backward over the forward: gradients in and out, saved inputs read again."""
 
 
+TILE_ROWS, TILE_COLUMNS = 128, 256
+"""Tile of the output that one multiprocessor computes: the largest that its registers hold in 32-bit sums."""
+
+LARGEST_WAVE_LOSS = 2.0
+"""Whole waves cost at most this times the even share: below half a wave a library halves its tiles or cuts k."""
+
+QUERY_BLOCK = 128
+"""Queries, and keys, of one tile of flash attention."""
+
+
 def _fourth_power_mean(compute_s: FloatLike, memory_s: FloatLike) -> FloatLike:
     squared = compute_s * compute_s, memory_s * memory_s
     return np.asarray(np.sqrt(np.sqrt(squared[0] * squared[0] + squared[1] * squared[1])))
+
+
+def whole_waves(m: FloatLike, n: FloatLike, copies: FloatLike, multiprocessors: int) -> FloatLike:
+    """Elements of the output if every wave of tiles were full, at most `LARGEST_WAVE_LOSS` times the real ones. [-]
+
+    Never falls when m or n grows.
+
+    Examples
+    --------
+    One tile more than fit at once on 132 multiprocessors takes two waves.
+
+    >>> float(whole_waves(133 * 128.0, 256.0, 1.0, 132)) / (128 * 256)
+    264.0
+    >>> float(whole_waves(128.0, 256.0, 1.0, 132)) / (128 * 256)
+    2.0
+    """
+    tiles = copies * np.ceil(m / TILE_ROWS) * np.ceil(n / TILE_COLUMNS)
+    full = np.ceil(tiles / multiprocessors) * float(multiprocessors * TILE_ROWS * TILE_COLUMNS)
+    return np.asarray(np.minimum(full, LARGEST_WAVE_LOSS * copies * m * n))
 
 
 def isolated_gemm_s(
@@ -49,7 +78,7 @@ def isolated_gemm_s(
     accelerator: AcceleratorSpec,
     arithmetic: str,
     copies: FloatLike = 1.0,
-    output_bytes: float = 2.0,
+    output_bytes: FloatLike = 2.0,
     grouped: bool = False,
 ) -> FloatLike:
     """Time of one (grouped) matrix product running alone. [s]
@@ -58,37 +87,59 @@ def isolated_gemm_s(
     ----------
     m, n, k : sizes; broadcast.   copies : equal products in one grouped kernel.
     arithmetic : key of `KernelSpec.gemm`.   output_bytes : traffic per element of the result.
+    grouped : m is the rows of one expert; small m and narrow experts cost (`half_m`, `half_n`).
 
     Notes
     -----
-    overhead + (compute^4 + memory^4)^(1/4); the fourth power blends the two roofs without a corner. Wave and tile
-    quantisation are left out: libraries hide them by split-k and many tile shapes.
+    overhead + (compute^4 + memory^4)^(1/4); the fourth power blends the two roofs without a corner. The share
+    `wave_weight` of the compute comes in whole waves of tiles; libraries hide the rest by split-k and many tile shapes.
+    Left out: clocks that fall under long load, alignment of odd sizes, the data itself.
     """
-    efficiency = accelerator.kernels.gemm[arithmetic]
+    kernels = accelerator.kernels
+    efficiency = kernels.gemm[arithmetic]
     peak = accelerator.peak_flop_per_s[arithmetic] * efficiency.flop_utilisation
-    compute = 2.0 * copies * m * n * k / peak * (1.0 + efficiency.half_k / k)
+    outputs = copies * m * n
+    work = outputs
+    if efficiency.wave_weight and kernels.multiprocessors:
+        waves = whole_waves(m, n, copies, kernels.multiprocessors)
+        work = outputs + efficiency.wave_weight * (waves - outputs)
+    # 2mnk/peak * (1 + half_k/k), with fewer operations on arrays
+    compute = work * ((2.0 / peak) * (k + efficiency.half_k))
     if grouped:
         compute = compute * (1.0 + efficiency.half_m / m)
-    traffic = copies * (INPUT_BYTES[arithmetic] * k * (m + n) + output_bytes * m * n)
+        if efficiency.half_n:
+            compute = compute * (1.0 + efficiency.half_n / np.minimum(n, k))
+    traffic = (copies * INPUT_BYTES[arithmetic]) * k * (m + n) + output_bytes * outputs
     memory = traffic / (accelerator.hbm_bytes_per_s * efficiency.hbm_utilisation)
     return efficiency.overhead_s + _fourth_power_mean(compute, memory)
 
 
-def gemm_passes_s(gemm: Gemm, *, accelerator: AcceleratorSpec, arithmetic: str) -> tuple[FloatLike, FloatLike]:
-    """Isolated forward, and backward (inputs and weights), of one operator. [s]"""
+def gemm_passes_s(
+    gemm: Gemm, *, accelerator: AcceleratorSpec, arithmetic: str, uneven: bool = False
+) -> tuple[FloatLike, FloatLike]:
+    """Isolated forward, and backward (inputs and weights), of one operator. [s]
+
+    uneven : experts get uneven shares of the tokens (`KernelSpec.uneven_experts`); the busiest rank's larger share of
+        them is the caller's to put into `gemm.m`.
+    """
     used = arithmetic if gemm.quantised else "bf16"
 
     def one(m: FloatLike, n: FloatLike, k: FloatLike, output_bytes: float = 2.0) -> FloatLike:
-        # Under grouped products the rows of one expert set the pace in every pass, whichever role they play.
-        time = isolated_gemm_s(
+        return isolated_gemm_s(
             m, n, k, accelerator=accelerator, arithmetic=used, copies=gemm.copies, output_bytes=output_bytes
         )
-        if gemm.grouped:
-            time = time * (1.0 + accelerator.kernels.gemm[used].half_m / gemm.m)
-        return time
 
     forward = one(gemm.m, gemm.n, gemm.k)
     backward = one(gemm.m, gemm.k, gemm.n) + one(gemm.n, gemm.k, gemm.m, MAIN_GRADIENT_BYTES)
+    if gemm.grouped:
+        # The rows of one expert and the width of its matrix set the pace in every pass, whichever role they play.
+        efficiency = accelerator.kernels.gemm[used]
+        pace = 1.0 + efficiency.half_m / gemm.m
+        if efficiency.half_n:
+            pace = pace * (1.0 + efficiency.half_n / np.minimum(gemm.n, gemm.k))
+        if uneven:
+            pace = pace * accelerator.kernels.uneven_experts
+        forward, backward = forward * pace, backward * pace
     return forward, backward
 
 
@@ -112,17 +163,61 @@ def stream_bytes_per_s(accelerator: AcceleratorSpec) -> float:
 
 
 WINDOW_KERNEL_RATIO = 1.5
-"""A windowed kernel computes whole tiles along the band: measured at about 1.5 times the band's FLOP."""
+"""FLOP of a windowed kernel over the band's, where the start of every query is not counted (no `queries`)."""
+
+
+def windowed_pairs(seq_len: FloatLike, window: FloatLike) -> FloatLike:
+    """Query-key pairs a kernel computes for one sequence and head under a causal window. [-]
+
+    A block of 128 queries reads whole tiles of 128 keys along the band: one tile more than the window, and at most the
+    causal triangle.
+
+    Examples
+    --------
+    >>> float(windowed_pairs(8192.0, 128.0)) / (8192 * 128)
+    1.96875
+    """
+    reach = np.minimum(window + QUERY_BLOCK, seq_len)
+    return np.asarray(reach * seq_len - 0.5 * reach * reach)
 
 
 def attention_forward_s(
-    flop: FloatLike, *, accelerator: AcceleratorSpec, seq_len: FloatLike, head_dim: float
+    flop: FloatLike,
+    *,
+    accelerator: AcceleratorSpec,
+    seq_len: FloatLike,
+    head_dim: float,
+    queries: FloatLike | None = None,
+    steps: FloatLike = 1.0,
 ) -> FloatLike:
-    """Isolated forward flash attention from its causal FLOP. [s]
+    """Isolated forward flash attention from the FLOP of its query-key pairs. [s]
 
-    seq_len : of the piece one kernel sees (after context parallelism).
+    Parameters
+    ----------
+    flop : 4 * head_dim * (pairs computed) of all heads on this rank: causal halves them, see `windowed_pairs`.
+    seq_len : of the piece one kernel sees (after context parallelism). Used when `queries` is None.
+    queries : query vectors over all heads and sequences of this rank. Then every query pays `half_seq` once a step,
+        whatever its window, and few blocks pay for waves that are not full (`half_waves`).
+    steps : kernels that run one after another over the same queries, as the ring of context parallelism does. [-]
+
+    Notes
+    -----
+    Left out: the number of key heads (its effect in the measured kernels is the writing of a cache, which training does
+    not do), and differences between libraries.
     """
     efficiency = accelerator.kernels.attention
     rate = accelerator.peak_flop_per_s["bf16"] * efficiency.flop_utilisation
-    narrow = (1.0 + efficiency.half_head_dim / head_dim) / (1.0 + efficiency.half_head_dim / 128.0)
-    return flop / rate * (1.0 + efficiency.half_seq / seq_len) * narrow
+    factor = head_factor(efficiency, head_dim) / rate
+    if queries is None:
+        return factor * flop * (1.0 + efficiency.half_seq / seq_len)
+    starts = (2.0 * head_dim * efficiency.half_seq) * steps * queries
+    fill = efficiency.half_waves * accelerator.kernels.multiprocessors * QUERY_BLOCK
+    return factor * (flop + starts) * (1.0 + fill / queries)
+
+
+def head_factor(efficiency: AttentionEfficiency, head_dim: float) -> float:
+    """Time of a FLOP in heads of this size over heads of 128. [-]"""
+    if efficiency.softmax_head_dim:
+        squared = (efficiency.softmax_head_dim / head_dim) ** 2, (efficiency.softmax_head_dim / 128.0) ** 2
+        return float(((1.0 + squared[0] ** 2) / (1.0 + squared[1] ** 2)) ** 0.25)
+    return (1.0 + efficiency.half_head_dim / head_dim) / (1.0 + efficiency.half_head_dim / 128.0)
