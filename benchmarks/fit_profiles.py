@@ -1,0 +1,267 @@
+"""Fit the factors of a framework profile on the measured runs of its software.
+
+    python benchmarks/fit_profiles.py megatron-2025 [--only dense|moe] [--free gemm_slowdown,tp_exposed]
+        [--hold dp_exposed=0.3] [--folds] [--hold-out] [--worst 20] [--lines]
+
+Rows: the shipped table of runs, development folds only (whole families: publisher, model, accelerator); identical
+configurations share one weight. Least squares on log(predicted / measured) with a soft loss; every factor has a prior
+around its physical value, so that factors which the rows cannot tell apart stay where they were put. `--folds` leaves each
+development fold out in turn and prints the errors on what was left out; `--hold-out` prints the errors on the fold that
+no fit may use, with the factors fitted on the others. `--lines` prints the facts for the catalog's YAML. Needs SciPy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime as dt
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from makespan import catalog
+from makespan.specs.hardware import FrameworkProfile
+from makespan.step import LayoutArrays, evaluate
+from makespan.validation.cells import NotExpressible
+from makespan.validation.engine import family_of, fold_of
+from makespan.validation.express import Case, case_of, published_step_time_s
+from makespan.validation.files import read_models, read_rows
+
+HOLD_OUT = 0
+SCALE = 0.04
+"""Residuals up to about this (log) count squared, larger ones by their size. [-]"""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A factor's prior: log-normal about `centre` with `sigma`, inside `low` to `high`."""
+
+    centre: float
+    sigma: float
+    low: float
+    high: float
+
+
+PRIORS: Mapping[str, Prior] = {
+    "gemm_slowdown": Prior(1.15, 0.1, 0.8, 1.6),
+    "attention_slowdown": Prior(1.2, 0.15, 0.8, 4.0),
+    "attention_backward_ratio": Prior(3.1, 0.05, 2.0, 4.5),
+    "elementwise_slowdown": Prior(1.2, 0.4, 0.2, 5.0),
+    "cast_slowdown": Prior(1.0, 0.5, 0.1, 4.0),
+    "moe_slowdown": Prior(1.5, 0.3, 0.7, 4.0),
+    "scan_slowdown": Prior(1.2, 0.5, 0.3, 6.0),
+    "host_overhead_s": Prior(3e-3, 0.5, 1e-4, 2e-2),
+    "host_overhead_per_expert_s": Prior(1.5e-4, 0.7, 1e-6, 2e-3),
+    "host_share_partial_graphs": Prior(0.5, 0.5, 0.02, 1.0),
+    "chunk_overhead_s": Prior(2e-4, 0.7, 1e-6, 5e-3),
+    "tp_exposed": Prior(0.5, 0.4, 0.02, 1.0),
+    "cp_exposed": Prior(0.2, 0.5, 0.01, 1.0),
+    "ep_exposed": Prior(0.6, 0.4, 0.02, 1.0),
+    "ep_exposed_overlapped": Prior(0.2, 0.5, 0.01, 1.0),
+    "pp_exposed": Prior(0.2, 0.6, 0.01, 1.0),
+    "dp_exposed": Prior(0.3, 0.5, 0.02, 1.0),
+    "fsdp_exposed": Prior(0.25, 0.5, 0.02, 1.0),
+    "jitter_per_doubling": Prior(0.003, 0.7, 1e-5, 0.03),
+}
+"""Physical values and how far a fit may pull them, before any row is looked at (docs/explain/step.md)."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A measured run: the question, the answer, where it belongs.   weight : 1 over the runs of its configuration."""
+
+    id: str
+    case: Case
+    seconds: float
+    fold: int
+    weight: float
+    group: str
+    ratios: Mapping[str, float]
+
+
+def is_moe(case: Case) -> bool:
+    return case.model.moe is not None
+
+
+def runs_of(profile: FrameworkProfile, only: str | None) -> list[Run]:
+    """Runs that this profile predicts, with stated layouts, whole families in a fold."""
+    models = read_models(None)
+    found: list[tuple[str, Case, float, int]] = []
+    for row in read_rows(None):
+        try:
+            seconds, case = published_step_time_s(row), case_of(row, models)
+        except NotExpressible:
+            continue
+        if seconds is None or case.layout is None or case.profile.name != profile.name or not row.get("micro_batch"):
+            continue
+        if only is not None and is_moe(case) != (only == "moe"):
+            continue
+        found.append((row["id"], case, seconds, fold_of(family_of(row))))
+    alike: dict[Any, int] = defaultdict(int)
+    keys = [
+        (c.model, c.config, c.cluster.name, c.cluster.fabric.tiers[-1].bytes_per_s, c.layout) for _, c, _, _ in found
+    ]
+    for key in keys:
+        alike[str(key)] += 1
+    fields = [f.name for f in dataclasses.fields(profile) if f.name in PRIORS]
+    return [
+        Run(
+            id=name,
+            case=case,
+            seconds=seconds,
+            fold=fold,
+            weight=1.0 / alike[str(key)],
+            group=f"{case.cluster.accelerator.name} {case.config.precision} {'moe' if is_moe(case) else 'dense'}",
+            ratios={f: getattr(case.profile, f) / getattr(profile, f) if getattr(profile, f) else 1.0 for f in fields},
+        )
+        for (name, case, seconds, fold), key in zip(found, keys, strict=True)
+    ]
+
+
+def log_errors(runs: Sequence[Run], factors: Mapping[str, float]) -> np.ndarray:
+    """log(predicted / measured) of every run under these factors."""
+    errors = np.empty(len(runs))
+    for place, run in enumerate(runs):
+        case = run.case
+        assert case.layout is not None
+        changed = {name: value * run.ratios[name] for name, value in factors.items()}
+        profile = dataclasses.replace(case.profile, **changed)
+        arrays = evaluate(case.model, case.config, case.cluster, profile, LayoutArrays.of([case.layout]))
+        errors[place] = math.log(float(arrays.time_s[0]) / run.seconds)
+    return errors
+
+
+def fit(runs: Sequence[Run], start: Mapping[str, float]) -> dict[str, float]:
+    """Factors that fit the runs best under their priors."""
+    from scipy.optimize import least_squares
+
+    names = list(start)
+    priors = [PRIORS[name] for name in names]
+    weights = np.sqrt([run.weight for run in runs])
+    low = np.log([p.low for p in priors])
+    high = np.log([p.high for p in priors])
+
+    def residuals(theta: np.ndarray) -> np.ndarray:
+        errors = log_errors(runs, dict(zip(names, np.exp(theta).tolist(), strict=True)))
+        soft = np.sign(errors) * np.sqrt(2.0 * (np.sqrt(1.0 + (errors / SCALE) ** 2) - 1.0))
+        pulls = [(t - math.log(p.centre)) / p.sigma for t, p in zip(theta, priors, strict=True)]
+        return np.concatenate([weights * soft, pulls])
+
+    begin = np.clip(np.log([max(v, 1e-9) for v in start.values()]), low + 1e-6, high - 1e-6)
+    solved = least_squares(residuals, begin, bounds=(low, high), diff_step=0.03, xtol=2e-3, ftol=1e-4, max_nfev=12)
+    return dict(zip(names, np.exp(solved.x).tolist(), strict=True))
+
+
+def weighted_quantile(values: Iterable[float], weights: Iterable[float], share: float) -> float:
+    pairs = sorted(zip(values, weights, strict=True))
+    total, seen = sum(w for _, w in pairs), 0.0
+    for value, weight in pairs:
+        seen += weight
+        if seen >= share * total:
+            return value
+    return pairs[-1][0]
+
+
+def summary(title: str, runs: Sequence[Run], errors: np.ndarray) -> str:
+    """Median and P90 of |predicted / measured - 1|, signed median, spread of the logarithm; configurations weigh one."""
+    if not len(runs):
+        return f"{title:34s}    none"
+    plain = np.expm1(errors)
+    weights = [run.weight for run in runs]
+    size = np.abs(plain)
+    return (
+        f"{title:34s} {sum(weights):5.0f} configurations {len(runs):4d} rows   median {100 * weighted_quantile(size, weights, 0.5):5.1f} %"
+        f"   P90 {100 * weighted_quantile(size, weights, 0.9):5.1f} %   signed {100 * weighted_quantile(plain, weights, 0.5):+5.1f} %"
+        f"   sigma {robust_sigma(errors):.3f}"
+    )
+
+
+def robust_sigma(errors: np.ndarray) -> float:
+    """Half the distance between P10 and P90 of the logarithm, over 1.2816: the normal of the same middle 80 %."""
+    if len(errors) < 3:
+        return float("nan")
+    low, high = np.quantile(errors, [0.1, 0.9])
+    return float(high - low) / 2.0 / 1.2816
+
+
+def by_group(runs: Sequence[Run], errors: np.ndarray) -> None:
+    groups: dict[str, list[int]] = defaultdict(list)
+    for place, run in enumerate(runs):
+        groups[run.group].append(place)
+    for name, places in sorted(groups.items()):
+        print("  " + summary(name, [runs[p] for p in places], errors[places]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("profile")
+    parser.add_argument("--only", choices=["dense", "moe"])
+    parser.add_argument("--free", default="", help="factors to fit, separated by commas; none: only report")
+    parser.add_argument("--hold", default="", help="factors to set, as name=value")
+    parser.add_argument("--folds", action="store_true", help="leave each development fold out in turn")
+    parser.add_argument("--hold-out", action="store_true", help="also the fold that no fit uses")
+    parser.add_argument("--worst", type=int, default=0)
+    parser.add_argument("--lines", action="store_true", help="print facts for the catalog")
+    asked = parser.parse_args()
+    profile = catalog.framework(asked.profile).spec
+    runs = runs_of(profile, asked.only)
+    development = [run for run in runs if run.fold != HOLD_OUT]
+    held = {pair.split("=")[0]: float(pair.split("=")[1]) for pair in asked.hold.split(",") if pair}
+    names = [name for name in asked.free.split(",") if name]
+    start = {name: getattr(profile, name) or PRIORS[name].centre for name in names}
+    if held:
+        for index, run in enumerate(runs):
+            changes = {name: value * run.ratios[name] for name, value in held.items()}
+            case = dataclasses.replace(run.case, profile=dataclasses.replace(run.case.profile, **changes))
+            runs[index] = dataclasses.replace(run, case=case)
+        development = [run for run in runs if run.fold != HOLD_OUT]
+    best = fit(development, start) if names else {}
+    for name, value in best.items():
+        print(
+            f"{name:30s} {start[name]:.5g} -> {value:.4g}   prior {PRIORS[name].centre:g} x/ {math.exp(PRIORS[name].sigma):.2f}"
+        )
+    errors = log_errors(development, best)
+    print(summary(f"{profile.name} development, in sample", development, errors))
+    by_group(development, errors)
+    if asked.folds and names:
+        outside, left = [], []
+        for fold in sorted({run.fold for run in development}):
+            inner = [run for run in development if run.fold != fold]
+            outer = [run for run in development if run.fold == fold]
+            factors = fit(inner, best)
+            print(f"  without fold {fold}: " + ", ".join(f"{n} {v:.3g}" for n, v in factors.items()))
+            outside.append(log_errors(outer, factors))
+            left += outer
+        print(summary("development, family left out", left, np.concatenate(outside)))
+        by_group(left, np.concatenate(outside))
+    if asked.hold_out:
+        kept = [run for run in runs if run.fold == HOLD_OUT]
+        print(summary("hold-out fold", kept, log_errors(kept, best)))
+        by_group(kept, log_errors(kept, best))
+    if asked.worst:
+        order = np.argsort(-np.abs(errors))[: asked.worst]
+        for place in order:
+            run = development[place]
+            config = run.case.config
+            print(
+                f"  {run.id:9s} {np.expm1(errors[place]):+6.1%} {run.seconds:8.3f} s {run.case.model.name:26s} {run.case.cluster.name:16s} {config.precision:6s}"
+                f" batch {config.global_batch} x {config.seq_len}  {run.case.layout}  {'; '.join(run.case.notes)[:90]}"
+            )
+    if asked.lines:
+        for name, value in best.items():
+            key = name.removesuffix("_s")
+            text = f"{value * 1e3:.2g} ms" if name.endswith("_s") else f"{value:.3g}"
+            print(
+                f'{key}: {{value: {text}, kind: derived, how: "benchmarks/fit_profiles.py of {dt.date.today()}: {len(best)} factors over'
+                f" {sum(r.weight for r in development):.0f} configurations ({len(development)} rows), median |error|"
+                f' {100 * statistics.median(np.abs(np.expm1(errors))):.1f} %"}}'
+            )
+
+
+if __name__ == "__main__":
+    main()
