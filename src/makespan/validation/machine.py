@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 
 from makespan import catalog
 from makespan.specs.hardware import AcceleratorSpec, ClusterSpec, FabricSpec
-from makespan.validation.cells import NotExpressible, count, needed_count
+from makespan.validation.cells import NotExpressible, count
 from makespan.validation.files import Row, mapping
 
 GIGABIT_BYTES = 1e9 / 8
@@ -66,22 +67,50 @@ def _with_rate(fabric: FabricSpec, accelerator: AcceleratorSpec, scale_out: floa
     return dataclasses.replace(fabric, tiers=tuple(tiers))
 
 
+def accelerator_name(text: str, notes: list[str]) -> str:
+    """The catalog's name of an accelerator, however a table spells it.
+
+    Raises
+    ------
+    NotExpressible : not stated, or none of the catalog.
+
+    Examples
+    --------
+    >>> [accelerator_name(text, []) for text in ("NVIDIA H100 80GB HBM3", "h100-80gb-sxm", "GB200-NVL72", "A100 40GB")]
+    ['h100-sxm', 'h100-sxm', 'gb200', 'a100-sxm-40gb']
+    """
+    name = text.strip().lower()
+    if not name:
+        raise NotExpressible("gpu is not stated")
+    known = catalog.names("accelerator")
+    if name in known:
+        return name
+    compact = re.sub(r"nvidia|google|amd|tesla|instinct|[^a-z0-9]", "", name)
+    for rule in mapping()["accelerators"]:
+        if re.search(rule["match"], compact):
+            if rule.get("refuse") or rule["name"] not in known:
+                break
+            notes.append(rule.get("note", f"gpu '{text[:40]}' taken for {rule['name']}"))
+            return str(rule["name"])
+    raise NotExpressible(f"accelerator '{text[:60]}' is not in the catalog")
+
+
 def cluster_of(row: Row) -> tuple[ClusterSpec, str, list[str]]:
     """The cluster, the accelerator's label, and what was assumed.
 
     Raises
     ------
-    NotExpressible : no such accelerator in the catalog, or its number is not stated.
+    NotExpressible : no such accelerator in the catalog, or its number is neither stated nor the product of stated sizes.
     """
-    name = row.get("gpu", "")
-    num_accelerators = needed_count(row, "n_gpus")
-    if not name:
-        raise NotExpressible("gpu is not stated")
+    notes: list[str] = []
+    name = accelerator_name(row.get("gpu") or "", notes)
+    num_accelerators = _num_accelerators(row, notes)
     place = mapping()["clusters"].get(name)
-    if place is None or name not in catalog.names("accelerator"):
-        raise NotExpressible(f"accelerator '{name[:60]}' is not in the catalog")
-    text = row.get("interconnect", "")
-    accelerator, label, notes = _variant(catalog.accelerator(name).spec, text)
+    if place is None:
+        raise NotExpressible(f"accelerator '{name}' has no usual node and fabric in mapping.yaml")
+    text = row.get("interconnect") or ""
+    accelerator, label, variant = _variant(catalog.accelerator(name).spec, text)
+    notes += variant
     node = catalog.node(place["node"]).spec
     fabric = catalog.fabric(place["fabric"]).spec
     per_node = count(row, "gpus_per_node") or node.accelerators_per_node
@@ -98,3 +127,15 @@ def cluster_of(row: Row) -> tuple[ClusterSpec, str, list[str]]:
         num_accelerators=num_accelerators,
     )
     return cluster, label, notes
+
+
+def _num_accelerators(row: Row, notes: list[str]) -> int:
+    stated = count(row, "n_gpus")
+    if stated is not None:
+        return stated
+    sizes = [count(row, name) for name in ("tp", "pp", "dp")]
+    if None in sizes:
+        raise NotExpressible("n_gpus is not stated")
+    product = math.prod(size for size in sizes if size) * (count(row, "cp") or 1)
+    notes.append(f"n_gpus not stated: tp * pp * cp * dp = {product}")
+    return product

@@ -1,0 +1,114 @@
+"""Which framework profile predicts a row, and how that software reads its words."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from makespan import catalog
+from makespan.specs.hardware import FrameworkProfile
+from makespan.specs.layout import Recompute, Sharding
+from makespan.validation.cells import NotExpressible, text_of
+from makespan.validation.files import Row, mapping
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_RELEASE = re.compile(r"\b(?:v|r|release )?(2[2-9])\.(0[1-9]|1[0-2])\b")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Software:
+    """The rule of `mapping.yaml` that a row's framework falls under, resolved.
+
+    kind : `megatron`, `fsdp` or `jax`.   interleaves : a blank `vpp` may mean one layer a chunk.
+    shards : blank `tp` and `pp` mean 1.   selective : what the word alone means in `recompute`.
+    sharding, recompute, recompute_latent : for blank cells; the last one for models with latent attention.
+    switches : names of what the row switched on in the profile.
+    """
+
+    profile: FrameworkProfile
+    kind: str
+    interleaves: bool
+    shards: bool
+    selective: Recompute
+    sharding: Sharding
+    recompute: Recompute
+    recompute_latent: Recompute
+    switches: tuple[str, ...]
+
+
+def date_of(row: Row) -> str:
+    """ISO date of a row, as far as it is known: of its cell, or of the release that its software or source names.
+
+    Examples
+    --------
+    >>> date_of({"date": "2026-04"}), date_of({"date": "Aug 2025"}), date_of({"framework": "Megatron-Bridge 26.02"})
+    ('2026-04', '2025-08', '2026-02')
+    """
+    text = text_of(row, "date")
+    if found := re.search(r"\b(20\d\d)[-/.](0[1-9]|1[0-2])(?:[-/.]([0-3]\d))?", text):
+        return "-".join(part for part in found.groups() if part)
+    if found := re.search(r"\b(20\d\d)\b", text):
+        month = next((n + 1 for n, name in enumerate(_MONTHS) if name in text), 6)
+        return f"{found[1]}-{month:02d}"
+    for column in ("framework", "source"):
+        if found := _RELEASE.search(row.get(column) or ""):
+            return f"20{found[1]}-{found[2]}"
+    return ""
+
+
+def software_of(row: Row, notes: list[str]) -> Software:
+    """The first rule that fits the framework's name and date, with the first of its profiles that the catalog has.
+
+    Raises
+    ------
+    NotExpressible : the catalog has none of them.
+    """
+    text, date = text_of(row, "framework"), date_of(row)
+    known = catalog.names("framework")
+    for rule in mapping()["rules"]:
+        if rule["match"] and not re.search(rule["match"], text, re.IGNORECASE):
+            continue
+        if "before" in rule and not (date and date < str(rule["before"])):
+            continue
+        chosen = next((name for name in rule["profiles"] if name in known), None)
+        if chosen is None:
+            continue
+        if not text:
+            notes.append(f"framework not stated: {chosen}")
+        elif not rule.get("known", True):
+            notes.append(f"framework '{text[:40]}' taken for {chosen}")
+        return _resolved(row, rule, catalog.framework(chosen).spec, notes)
+    raise NotExpressible("the catalog has no framework profile for this software")
+
+
+def _resolved(row: Row, rule: Mapping[str, Any], profile: FrameworkProfile, notes: list[str]) -> Software:
+    blank = rule["blank"]
+    profile, switches = _switched(row, profile)
+    notes += switches
+    recompute = Recompute.parse(blank["recompute"])
+    latent = blank.get("recompute_latent")
+    return Software(
+        profile=profile,
+        kind=rule["class"],
+        interleaves=bool(rule.get("interleaves")),
+        shards=bool(rule.get("shards")),
+        selective=Recompute.parse(rule["selective"]),
+        sharding=Sharding[blank["sharding"].upper()],
+        recompute=recompute,
+        recompute_latent=Recompute.parse(latent) if latent else recompute,
+        switches=switches,
+    )
+
+
+def _switched(row: Row, profile: FrameworkProfile) -> tuple[FrameworkProfile, tuple[str, ...]]:
+    """The profile with what the row says beyond its layout switched on, and the names of that."""
+    names = []
+    for switch in mapping()["switches"]:
+        if re.search(switch["match"], row.get(switch["column"]) or "", re.IGNORECASE):
+            changes = {name: getattr(profile, name) * factor for name, factor in switch["times"].items()}
+            profile = dataclasses.replace(profile, **changes)
+            names.append(switch["name"])
+    return profile, tuple(names)
