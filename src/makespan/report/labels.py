@@ -236,6 +236,8 @@ LAYOUT_STATUS = {
     "out_of_memory": "out of memory",
     "not_supported": "not supported by the framework",
     "schedule_does_not_fit": "the schedule needs other stages or micro-batches",
+    "shards_do_not_divide": "the sharding group does not divide the data-parallel ranks",
+    "no_host_link": "offload, but no known link to host memory",
 }
 """Why a layout is out, by the name of its `LayoutStatus`."""
 

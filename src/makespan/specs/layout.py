@@ -146,6 +146,10 @@ class LayoutStatus(IntEnum):
     """The framework profile lacks the combination."""
     SCHEDULE_DOES_NOT_FIT = 11
     """The schedule needs another number of stages, chunks or micro-batches."""
+    SHARDS_DO_NOT_DIVIDE = 12
+    """The group that ZeRO-3 shards over does not divide the data-parallel ranks, or there is no ZeRO-3."""
+    NO_HOST_LINK = 13
+    """Something is to live in host memory, and the accelerator's link to it is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,6 +67,21 @@ class StepEstimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepChange:
+    """One dimension of a layout changed (dp follows the other sizes), and what comes of it.
+
+    dimension : field of `Layout`.   before, after : its values in words.   time_s, memory_bytes : of the changed layout.
+    """
+
+    dimension: str
+    before: str
+    after: str
+    layout: Layout
+    time_s: float
+    memory_bytes: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchConstraints:
     """What the search may not change; None leaves a dimension open.
 

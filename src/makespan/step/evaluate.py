@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from makespan.network import point_to_point_s
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
-from makespan.specs.layout import LayoutStatus
+from makespan.specs.layout import LayoutStatus, Schedule
 from makespan.specs.model import ModelSpec
 from makespan.specs.training import StepConfig
 from makespan.step import legality
@@ -24,6 +24,7 @@ from makespan.step.data_parallel import data_parallel_times
 from makespan.step.layer import LayerTimes, head_times, layer_times
 from makespan.step.memory import memory_bytes, stage_state
 from makespan.step.pipeline import StagePlan, bubble_s, plan_stages
+from makespan.step.schedules import PassTimes, batch_s
 from makespan.workload import layer_kinds
 
 JITTER_FREE_ACCELERATORS = 1024.0
@@ -122,6 +123,55 @@ def slots_of(
     return Slots(slot=slot, everything=everything, layers=layers, heads=np.broadcast_to(heads, slot.shape))
 
 
+def pass_times(layers: FloatArray, heads: FloatArray, table: LayerTable) -> PassTimes:
+    """Forward, input-gradient and weight-gradient seconds of some layers and heads. Shapes (kinds, layouts), (layouts,)."""
+    parts = [*table.kinds, table.head]
+    counts = np.concatenate([layers, heads[None]])
+    forward = (counts * np.stack([part.forward_s[table.index] for part in parts])).sum(axis=0)
+    weight = (counts * np.stack([part.weight_s[table.index] for part in parts])).sum(axis=0)
+    busy = (counts * np.stack([part.busy_s[table.index] for part in parts])).sum(axis=0)
+    return PassTimes(forward_s=forward, input_grad_s=busy - forward - weight, weight_grad_s=weight)
+
+
+def _other_schedules(
+    model: ModelSpec,
+    layouts: LayoutArrays,
+    table: LayerTable,
+    plan: StagePlan,
+    slots: Slots,
+    bubble: FloatArray,
+    count: IntArray,
+) -> tuple[Slots, FloatArray]:
+    """Slots and bubble where the schedule is not 1F1B (see `schedules.batch_s`).
+
+    A rank of DualPipe works on two stages from opposite ends, so its slot is that of a mean stage.
+    """
+    heads = np.ones(len(layouts))
+    nothing = np.zeros(len(layouts))
+    body, first = pass_times(plan.body, nothing, table), pass_times(plan.first, nothing, table)
+    last = pass_times(plan.last, heads + model.mtp_layers * (1.0 - plan.mtp_apart), table)
+    two_ways = layouts.schedule == int(Schedule.DUALPIPE)
+    kinds = layer_kinds(model)
+    mean = np.array([float(kind.count + kind.mtp) for kind in kinds])[:, None] / layouts.pp
+    chosen = Slots(
+        slot=np.where(two_ways, slots.everything / layouts.pp, slots.slot),
+        everything=slots.everything,
+        layers=np.where(two_ways, mean, slots.layers),
+        heads=np.where(two_ways, (1.0 + model.mtp_layers) / layouts.pp, slots.heads),
+    )
+    total = batch_s(
+        layouts.schedule,
+        body=body,
+        first=first,
+        last=last,
+        pp=layouts.pp,
+        vpp=layouts.vpp,
+        num_micro_batches=count,
+    )
+    other = (layouts.schedule > 0) & (layouts.pp > 1)
+    return chosen, np.where(other, np.maximum(total - count * chosen.slot, 0.0), bubble)
+
+
 def _pipe_traffic_s(model: ModelSpec, config: StepConfig, cluster: ClusterSpec, layouts: LayoutArrays) -> FloatArray:
     """One activation to the next stage, or its gradient back. 0 without a pipeline. [s]"""
     spread = np.where(layouts.sequence_parallel > 0, layouts.tp, 1)
@@ -153,13 +203,15 @@ def _evaluate_rows(
     alone = layouts.pp == 1
     slots = slots_of(model, plan, busy, head.busy_s[index], alone)
     count = layouts.num_micro_batches(config.global_batch)
+    bubble = bubble_s(slots.slot, slots.everything, vpp=layouts.vpp)
+    if np.any(layouts.schedule):
+        slots, bubble = _other_schedules(model, layouts, table, plan, slots, bubble, count)
 
     hop = _pipe_traffic_s(model, config, cluster, layouts)
     pipe = 2.0 * layouts.vpp * hop * count
     handover = profile.chunk_overhead_s * np.where(layouts.pp > 1, layouts.vpp * count, 0)
     pipe_exposed = np.maximum(profile.pp_exposed * pipe, pipe - count * slots.slot)
     fill = 2.0 * (layouts.pp - 1) * hop
-    bubble = bubble_s(slots.slot, slots.everything, vpp=layouts.vpp)
     batch = count * slots.slot + bubble
 
     state = stage_state(model, layouts, plan)
@@ -170,7 +222,10 @@ def _evaluate_rows(
 
     ideal_s = table.of_kinds([times.ideal_s for times in table.kinds])
     ideal = slots_of(model, plan, ideal_s, head.ideal_s[index], alone)
-    ideal_batch = count * ideal.slot + bubble_s(ideal.slot, ideal.everything, vpp=layouts.vpp)
+    unhurried = np.where(layouts.schedule >= int(Schedule.ZERO_BUBBLE), ideal.everything / layouts.pp, ideal.slot)
+    ideal_batch = count * unhurried + np.where(
+        layouts.schedule >= int(Schedule.ZERO_BUBBLE), 0.0, bubble_s(ideal.slot, ideal.everything, vpp=layouts.vpp)
+    )
     hidden_layers = table.of_kinds([times.hidden_s for times in table.kinds])
     hidden_inside = count * ((slots.layers * hidden_layers).sum(axis=0) + slots.heads * head.hidden_s[index])
     columns = {

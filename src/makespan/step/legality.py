@@ -7,11 +7,12 @@ from collections.abc import Callable
 import numpy as np
 
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
-from makespan.specs.layout import LayoutStatus
+from makespan.specs.layout import ContextKind, LayoutStatus, Sharding
 from makespan.specs.model import ModelSpec
 from makespan.specs.training import StepConfig
 from makespan.step.arrays import BoolArray, IntArray, LayoutArrays
 from makespan.step.kernels import ARITHMETIC
+from makespan.step.schedules import schedule_allowed
 
 END_SLOTS = 2
 """The embedding and the head may each take a layer's place, so that 126 layers fill 128 chunks."""
@@ -25,6 +26,12 @@ FEATURES: dict[str, Callable[[LayoutArrays], BoolArray]] = {
     "zero1": lambda rows: rows.sharding == 1,
     "zero2": lambda rows: rows.sharding == 2,
     "zero3": lambda rows: rows.sharding == 3,
+    "hsdp": lambda rows: rows.shard_size > 0,
+    "gpipe": lambda rows: rows.schedule == 1,
+    "zero_bubble": lambda rows: rows.schedule == 2,
+    "dualpipe": lambda rows: rows.schedule == 3,
+    "cp_all_to_all": lambda rows: (rows.cp > 1) & (rows.cp_kind == 1),
+    "offload": lambda rows: rows.offload > 0,
 }
 """Keys of `FrameworkProfile.supports` that concern a layout. A key that a profile leaves out counts as supported."""
 
@@ -47,6 +54,9 @@ def rules(
     """
     ranks = layouts.tp * layouts.cp * layouts.dp
     heads = _leaves_rest(model.num_heads, layouts.tp) | _leaves_rest(model.num_kv_heads, layouts.tp)
+    swapped = np.flatnonzero((layouts.cp > 1) & (layouts.cp_kind == int(ContextKind.ALL_TO_ALL)))
+    if len(swapped):
+        heads[swapped] |= _leaves_rest(model.num_heads, layouts.tp[swapped] * layouts.cp[swapped])
     if model.moe is None:
         experts = (layouts.ep > 1) | (layouts.etp > 1)
     else:
@@ -58,11 +68,17 @@ def rules(
     pieces = np.where(layouts.cp > 1, 2 * layouts.cp, 1)
     uneven = _leaves_rest(config.seq_len, pieces) | _leaves_rest(config.seq_len, layouts.cp * layouts.tp)
     bad_interleaving = np.zeros(len(layouts), dtype=np.bool_)
-    interleaved = np.flatnonzero(layouts.vpp > 1)
-    if len(interleaved):
-        rows = layouts.take(interleaved)
+    bad_schedule = np.zeros(len(layouts), dtype=np.bool_)
+    special = np.flatnonzero((layouts.vpp > 1) | (layouts.schedule > 0))
+    if len(special):
+        rows = layouts.take(special)
         micro_batches = rows.num_micro_batches(config.global_batch)
-        bad_interleaving[interleaved] = (rows.pp == 1) | (micro_batches < rows.pp)
+        bad_interleaving[special] = (rows.vpp > 1) & ((rows.pp == 1) | (micro_batches < rows.pp))
+        bad_schedule[special] = ~schedule_allowed(rows.schedule, rows.pp, rows.vpp, micro_batches)
+    grouped = layouts.shard_size > 0
+    data = layouts.cp * layouts.dp
+    bad_shards = grouped & ((layouts.sharding != int(Sharding.ZERO3)) | (data % np.maximum(layouts.shard_size, 1) != 0))
+    no_link = (layouts.offload > 0) & (cluster.accelerator.host_bytes_per_s <= 0.0)
     domain = min(cluster.accelerator.scale_up_domain_size, cluster.fabric.tiers[0].size)
     return [
         (LayoutStatus.HEADS_DO_NOT_DIVIDE, heads),
@@ -73,6 +89,9 @@ def rules(
         (LayoutStatus.BATCH_TOO_SMALL, layouts.dp * layouts.micro_batch > config.global_batch),
         (LayoutStatus.SEQUENCE_DOES_NOT_DIVIDE, uneven),
         (LayoutStatus.TP_LEAVES_DOMAIN, layouts.tp > domain),
+        (LayoutStatus.SCHEDULE_DOES_NOT_FIT, bad_schedule),
+        (LayoutStatus.SHARDS_DO_NOT_DIVIDE, bad_shards),
+        (LayoutStatus.NO_HOST_LINK, no_link),
     ]
 
 
