@@ -56,6 +56,7 @@ def step(
     """
     from makespan.report import step_data, step_table
     from makespan.scenario import parse_layout
+    from makespan.search import helpful_changes
     from makespan.search import search as find
     from makespan.specs.layout import LayoutStatus
     from makespan.specs.step import SearchConstraints
@@ -70,10 +71,11 @@ def step(
     else:
         chosen = parse_layout(layout, num_accelerators=cluster.num_accelerators)
         estimate = step_estimate(spec, config, cluster, profile, chosen)
+    changes = helpful_changes(spec, config, cluster, profile, estimate)
     if as_json:
-        emit_json(step_data(estimate))
+        emit_json(step_data(estimate, changes))
     else:
-        console().print(step_table(spec, config, cluster, profile, estimate))
+        console().print(step_table(spec, config, cluster, profile, estimate, changes))
     return EXIT_OK if estimate.status is LayoutStatus.OK else EXIT_INFEASIBLE
 
 

@@ -165,6 +165,9 @@ STEP_PARTS = {
     "ep": "Expert-parallel communication",
     "fsdp": "Gathering sharded weights",
     "host": "Launch overhead",
+    "casts": "Casts to low precision",
+    "scan": "Mamba-2 scan",
+    "offload": "Host link",
 }
 
 MEMORY = {

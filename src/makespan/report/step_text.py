@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from makespan.report.bands import DIGITS
 from makespan.report.bands import number as rounded
 from makespan.report.labels import LAYOUT_STATUS, MEMORY, STEP_PARTS, label
-from makespan.specs.step import SearchResult, StepEstimate
+from makespan.specs.layout import Layout, LayoutStatus, Offload
+from makespan.specs.step import SearchResult, StepChange, StepEstimate
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.table import Table
 
     from makespan.specs.hardware import ClusterSpec, FrameworkProfile
     from makespan.specs.model import ModelSpec
@@ -20,9 +22,8 @@ if TYPE_CHECKING:
 GIB = 2**30
 
 
-def layout_data(estimate: StepEstimate) -> dict[str, Any]:
+def layout_data(layout: Layout) -> dict[str, Any]:
     """The layout as plain values."""
-    layout = estimate.layout
     return {
         "tp": layout.tp,
         "pp": layout.pp,
@@ -36,7 +37,26 @@ def layout_data(estimate: StepEstimate) -> dict[str, Any]:
         "recompute": layout.recompute.label,
         "sharding": layout.sharding.name.lower(),
         "sequence_parallel": layout.sequence_parallel,
+        "cp_kind": layout.cp_kind.name.lower(),
+        "shard_size": layout.shard_size,
+        "offload": [str(part.name).lower() for part in Offload if part & layout.offload],
+        "cuda_graphs": layout.cuda_graphs.name.lower(),
+        "ep_overlap": layout.ep_overlap,
         "num_accelerators": layout.num_accelerators,
+    }
+
+
+def change_data(change: StepChange, estimate: StepEstimate) -> dict[str, Any]:
+    """One change that would help, as plain values. `saved_fraction` is null where the layout itself does not fit."""
+    saved = 1.0 - change.time_s / estimate.time_s if estimate.status is LayoutStatus.OK else None
+    return {
+        "dimension": change.dimension,
+        "before": change.before,
+        "after": change.after,
+        "layout": layout_data(change.layout),
+        "time_s": rounded(change.time_s, EXACT_DIGITS),
+        "memory_bytes": rounded(change.memory_bytes, EXACT_DIGITS),
+        "saved_fraction": None if saved is None else rounded(saved, EXACT_DIGITS),
     }
 
 
@@ -71,15 +91,16 @@ def step_figures(estimate: StepEstimate, *, digits: int = DIGITS) -> dict[str, A
     }
 
 
-def step_data(estimate: StepEstimate) -> dict[str, Any]:
-    """What `makespan step --json` prints: the layout, its status and `step_figures`."""
+def step_data(estimate: StepEstimate, changes: Sequence[StepChange] = ()) -> dict[str, Any]:
+    """What `makespan step --json` prints: the layout, its status, `step_figures` and the changes that would help."""
     return {
-        "layout": layout_data(estimate),
+        "layout": layout_data(estimate.layout),
         "status": estimate.status.name.lower(),
         "bounds_s": [rounded(bound, EXACT_DIGITS) for bound in (estimate.lower_s, estimate.upper_s)],
         "executed_flop": rounded(estimate.executed_flop, EXACT_DIGITS),
         "provenance": estimate.provenance.name.lower(),
         **step_figures(estimate, digits=EXACT_DIGITS),
+        "changes": [change_data(change, estimate) for change in changes],
     }
 
 
@@ -106,13 +127,16 @@ def _heading(model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile
 
 
 def step_table(
-    model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, estimate: StepEstimate
+    model: ModelSpec,
+    config: StepConfig,
+    cluster: ClusterSpec,
+    profile: FrameworkProfile,
+    estimate: StepEstimate,
+    changes: Sequence[StepChange] = (),
 ) -> Group:
-    """One step: time by cause, memory by kind, utilisation."""
-    from rich import box
+    """One step: time by cause, memory by kind, utilisation, and what would help."""
     from rich.columns import Columns
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     head = Text(_heading(model, config, cluster, profile), style="bold")
@@ -123,6 +147,20 @@ def step_table(
         return Group(
             head, layout, Text(f"cannot run: {_words(LAYOUT_STATUS, estimate.status.name.lower())}", style="red")
         )
+    parts: list[Any] = [head, layout]
+    if estimate.status is not LayoutStatus.OK:
+        parts.append(Text(f"does not fit: {_words(LAYOUT_STATUS, estimate.status.name.lower())}", style="red"))
+    parts += [_summary(cluster, estimate), Columns([_times(estimate), _memory(estimate)], padding=(0, 4))]
+    if changes:
+        parts.append(_changes(estimate, changes))
+    parts += [Text(f"note: {note}", style="dim") for note in estimate.notes]
+    parts.append(Text(f"The weakest kernel figure it stands on is {estimate.provenance.name.lower()}.", style="dim"))
+    return Group(*parts)
+
+
+def _summary(cluster: ClusterSpec, estimate: StepEstimate) -> Table:
+    from rich.table import Table
+
     summary = Table.grid(padding=(0, 2))
     summary.add_row(
         "step time", f"{estimate.time_s:.3f} s", f"eight chances in ten: {estimate.p10_s:.3f} to {estimate.p90_s:.3f} s"
@@ -142,29 +180,88 @@ def step_table(
         f"{estimate.mfu:.1%}",
         f"{estimate.mfu_full_attention:.1%} counting full attention; HFU {estimate.hfu:.1%}",
     )
+    return summary
+
+
+def _times(estimate: StepEstimate) -> Table:
+    """Seconds by cause: what shows, and what runs behind something else."""
+    from rich import box
+    from rich.table import Table
+
     times = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    times.add_column("time, exposed", no_wrap=True)
-    times.add_column("s", justify="right")
-    times.add_column("share", justify="right")
-    for name, seconds in sorted(estimate.breakdown.items(), key=lambda item: -item[1]):
-        if seconds > 0:
-            share = seconds / estimate.time_s
-            times.add_row(_words(STEP_PARTS, name), f"{seconds:.4f}", f"{share:.1%}" if share >= 0.0005 else "<0.1%")
+    times.add_column("time on the slowest stage", no_wrap=True)
+    for heading in ("exposed s", "share", "hidden s"):
+        times.add_column(heading, justify="right")
+    names = {*estimate.breakdown, *estimate.hidden}
+    for name in sorted(names, key=lambda n: (-estimate.breakdown.get(n, 0.0), -estimate.hidden.get(n, 0.0))):
+        seconds, hidden = estimate.breakdown.get(name, 0.0), estimate.hidden.get(name, 0.0)
+        share = seconds / estimate.time_s
+        times.add_row(
+            _words(STEP_PARTS, name),
+            f"{seconds:.4f}",
+            f"{share:.1%}" if share >= 0.0005 else "<0.1%",
+            f"{hidden:.4f}" if hidden else "",
+        )
+    times.add_section()
+    times.add_row("step", f"{estimate.time_s:.4f}", "100.0%")
+    return times
+
+
+def _memory(estimate: StepEstimate) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    layout = estimate.layout
     memory = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    memory.add_column("memory, fullest accelerator", no_wrap=True)
+    where = f"stage {estimate.memory.stage + 1} of {layout.pp}" if layout.pp > 1 else "every accelerator"
+    memory.add_column(f"memory, {where}", no_wrap=True)
     memory.add_column("GiB", justify="right")
     for name, size in estimate.memory.by_kind.items():
         memory.add_row(_words(MEMORY, name), f"{size / GIB:.2f}")
     memory.add_section()
     memory.add_row("total", f"{estimate.memory.total_bytes / GIB:.2f}")
     memory.add_row("may be used", f"{estimate.memory.limit_bytes / GIB:.2f}")
-    parts: list[Any] = [head, layout]
-    if estimate.status.name != "OK":
-        parts.append(Text(f"does not fit: {_words(LAYOUT_STATUS, estimate.status.name.lower())}", style="red"))
-    parts += [summary, Columns([times, memory], padding=(0, 4))]
-    parts += [Text(f"note: {note}", style="dim") for note in estimate.notes]
-    parts.append(Text(f"The weakest kernel figure it stands on is {estimate.provenance.name.lower()}.", style="dim"))
-    return Group(*parts)
+    return memory
+
+
+def _changes(estimate: StepEstimate, changes: Sequence[StepChange]) -> Table:
+    """The changes of one dimension that help most, or that make the layout fit."""
+    from rich import box
+    from rich.table import Table
+
+    fits = estimate.status is LayoutStatus.OK
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("what would help most" if fits else "what would make it fit", no_wrap=True)
+    for heading in ("from", "to", "step s", "saves" if fits else "", "memory GiB"):
+        table.add_column(heading, justify="right")
+    for change in changes:
+        table.add_row(
+            CHANGES.get(change.dimension, change.dimension),
+            change.before,
+            change.after,
+            f"{change.time_s:.3f}",
+            f"{1.0 - change.time_s / estimate.time_s:.1%}" if fits else "",
+            f"{change.memory_bytes / GIB:.1f}",
+        )
+    return table
+
+
+CHANGES = {
+    "tp": "tensor parallelism",
+    "pp": "pipeline stages",
+    "cp": "context parallelism",
+    "ep": "expert parallelism",
+    "etp": "tensor parallelism inside experts",
+    "vpp": "chunks a stage (interleaving)",
+    "micro_batch": "micro-batch",
+    "recompute": "recomputation",
+    "sharding": "sharding",
+    "schedule": "pipeline schedule",
+    "cp_kind": "kind of context parallelism",
+    "ep_overlap": "all-to-all behind another micro-batch",
+    "cuda_graphs": "recorded graphs",
+}
+"""What a dimension of a layout is called."""
 
 
 def search_table(

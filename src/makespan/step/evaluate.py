@@ -172,7 +172,7 @@ def _other_schedules(
     return chosen, np.where(other, np.maximum(total - count * chosen.slot, 0.0), bubble)
 
 
-def _pipe_traffic_s(model: ModelSpec, config: StepConfig, cluster: ClusterSpec, layouts: LayoutArrays) -> FloatArray:
+def pipe_traffic_s(model: ModelSpec, config: StepConfig, cluster: ClusterSpec, layouts: LayoutArrays) -> FloatArray:
     """One activation to the next stage, or its gradient back. 0 without a pipeline. [s]"""
     spread = np.where(layouts.sequence_parallel > 0, layouts.tp, 1)
     message = layouts.micro_batch * (config.seq_len / layouts.cp) * model.hidden * ACTIVATION_BYTES / spread
@@ -207,7 +207,7 @@ def _evaluate_rows(
     if np.any(layouts.schedule):
         slots, bubble = _other_schedules(model, layouts, table, plan, slots, bubble, count)
 
-    hop = _pipe_traffic_s(model, config, cluster, layouts)
+    hop = pipe_traffic_s(model, config, cluster, layouts)
     pipe = 2.0 * layouts.vpp * hop * count
     handover = profile.chunk_overhead_s * np.where(layouts.pp > 1, layouts.vpp * count, 0)
     pipe_exposed = np.maximum(profile.pp_exposed * pipe, pipe - count * slots.slot)
