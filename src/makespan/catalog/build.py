@@ -24,7 +24,7 @@ from makespan.specs.hardware import (
     KernelSpec,
     NodeSpec,
 )
-from makespan.specs.model import MlaSpec, ModelSpec, MoeSpec
+from makespan.specs.model import MambaSpec, MlaSpec, ModelSpec, MoeSpec
 from makespan.uncertainty import Distribution
 
 T = TypeVar("T")
@@ -121,7 +121,7 @@ def build_accelerator(r: Reader) -> AcceleratorSpec:
                 half_waves=r.if_known("kernels.attention.half_waves", "factor", 0.0),
             ),
             elementwise_hbm_utilisation=r.number("kernels.elementwise.hbm_utilisation", "fraction"),
-            multiprocessors=round(r.number("kernels.multiprocessors", "count", 0.0)),
+            multiprocessors=round(r.if_known("kernels.multiprocessors", "count", 0.0)),
             uneven_experts=r.if_known("kernels.uneven_experts", "factor", 1.0),
         ),
     )
@@ -198,6 +198,8 @@ def build_model(r: Reader) -> ModelSpec:
         values["mla"] = MlaSpec(**values["mla"])
     if "moe" in values:
         values["moe"] = MoeSpec(**values["moe"])
+    if "mamba" in values:
+        values["mamba"] = MambaSpec(**values["mamba"])
     return ModelSpec(name=r.name, **values)
 
 
