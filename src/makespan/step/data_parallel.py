@@ -8,11 +8,13 @@ import numpy as np
 
 from makespan.network import all_gather_s, all_reduce_s, members_per_tier, reduce_scatter_s
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
-from makespan.specs.layout import Sharding
-from makespan.specs.training import StepConfig
-from makespan.step.arrays import FloatArray, IntArray, LayoutArrays
+from makespan.specs.layout import Offload, Sharding
+from makespan.specs.model import ModelSpec
+from makespan.specs.training import OptimizerSpec, StepConfig
+from makespan.step.arrays import BoolArray, FloatArray, IntArray, LayoutArrays
 from makespan.step.kernels import stream_bytes_per_s
 from makespan.step.memory import StageState
+from makespan.workload.parameters import parameters_by_part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -24,82 +26,259 @@ class DataParallelTimes:
     optimizer_s: FloatArray
 
 
-def _traffic_s(
-    shared: FloatArray,
-    size: IntArray,
-    stride: IntArray | int,
-    *,
-    cluster: ClusterSpec,
-    config: StepConfig,
-    layouts: LayoutArrays,
-    passes: IntArray,
-) -> FloatArray:
-    """Collectives of one group over `shared` parameters: by sharding stage. [s]
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ShardGroups:
+    """Who shares what, shape (layouts,): `shards` ranks split it among themselves, `replicas` of such groups hold it again.
 
-    passes : times a step that gradients are reduced under ZeRO-2, and weights gathered twice and gradients reduced
-        under ZeRO-3 without a pipeline.
+    stride : distance of two neighbours of a group in rank order. [-]
     """
-    fabric, optimizer = cluster.fabric, config.optimizer
-    group = members_per_tier(fabric, size, stride)
-    gather = all_gather_s(fabric, group, optimizer.weight_bytes * shared)
-    reduce = reduce_scatter_s(fabric, group, optimizer.gradient_bytes * shared)
-    whole = all_reduce_s(fabric, group, optimizer.gradient_bytes * shared)
-    sharding = layouts.sharding
-    return np.asarray(
-        np.select(
-            [sharding == int(Sharding.NONE), sharding == int(Sharding.ZERO1), sharding == int(Sharding.ZERO2)],
-            [whole, reduce + gather, passes * reduce + gather],
-            np.where(layouts.pp > 1, gather + reduce, passes * (2.0 * gather + reduce)),
+
+    shards: IntArray
+    replicas: IntArray
+    stride: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Traffic:
+    """Seconds of one step, shape (layouts,).
+
+    forward_s, backward_s : what can hide behind the forward (backward) passes.   edges_s : what cannot: it starts when
+    there is nothing to compute yet, or ends when nothing is left to compute.
+    """
+
+    forward_s: FloatArray
+    backward_s: FloatArray
+    edges_s: FloatArray
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(
+            forward_s=self.forward_s + other.forward_s,
+            backward_s=self.backward_s + other.backward_s,
+            edges_s=self.edges_s + other.edges_s,
         )
+
+    @property
+    def total_s(self) -> FloatArray:
+        return self.forward_s + self.backward_s + self.edges_s
+
+
+def shard_groups(layouts: LayoutArrays) -> tuple[ShardGroups, ShardGroups]:
+    """Groups of the parameters summed over cp * dp, and of the routed experts. HSDP cuts both into `shard_size` ranks.
+
+    Examples
+    --------
+    64 data-parallel ranks in groups of 8; experts over 4 ranks leave groups of 2.
+
+    >>> shared, experts = shard_groups(LayoutArrays.build(dp=64, ep=4, sharding=3, shard_size=8))
+    >>> shared.shards.tolist(), shared.replicas.tolist(), experts.shards.tolist(), experts.replicas.tolist()
+    ([8], [8], [2], [8])
+    """
+    data = layouts.cp * layouts.dp
+    inside = np.where(layouts.shard_size > 0, np.minimum(layouts.shard_size, data), data)
+    own = layouts.ep * layouts.etp
+    expert_data = np.maximum(layouts.tp * data // own, 1)
+    expert_inside = np.maximum(layouts.tp * inside // own, 1)
+    return (
+        ShardGroups(shards=inside, replicas=data // inside, stride=layouts.tp),
+        ShardGroups(shards=expert_inside, replicas=expert_data // expert_inside, stride=own),
     )
 
 
+def fully_sharded(layouts: LayoutArrays) -> BoolArray:
+    """Layouts whose weights are handed out in the forward pass, layer by layer: ZeRO-3, and ZeRO-2 as FSDP does it."""
+    return np.asarray(layouts.sharding >= int(Sharding.ZERO2))
+
+
+def _whole_traffic(
+    parameters: FloatArray, groups: ShardGroups, cluster: ClusterSpec, optimizer: OptimizerSpec, layouts: LayoutArrays
+) -> Traffic:
+    """Once a step, everything in one message: all-reduce, or under ZeRO-1 a reduce-scatter and an all-gather."""
+    fabric = cluster.fabric
+    group = members_per_tier(fabric, groups.shards * groups.replicas, groups.stride)
+    cut = layouts.sharding >= int(Sharding.ZERO1)
+    gather = all_gather_s(fabric, group, optimizer.weight_bytes * parameters)
+    reduce = reduce_scatter_s(fabric, group, optimizer.gradient_bytes * parameters)
+    whole = all_reduce_s(fabric, group, optimizer.gradient_bytes * parameters)
+    return Traffic(
+        forward_s=np.asarray(np.where(cut, gather, 0.0)),
+        backward_s=np.asarray(np.where(cut, reduce, whole)),
+        edges_s=np.zeros(len(layouts)),
+    )
+
+
+def _sharded_traffic(
+    parameters: FloatArray,
+    outside: FloatArray,
+    groups: ShardGroups,
+    cluster: ClusterSpec,
+    optimizer: OptimizerSpec,
+    layouts: LayoutArrays,
+    *,
+    num_layers: FloatArray,
+    num_micro_batches: IntArray,
+) -> Traffic:
+    """Layer by layer: a unit of its own for every layer, and one for what is outside of them.
+
+    Parameters
+    ----------
+    parameters, outside : of the stage before sharding; those of them that belong to no layer (embedding, head). [-]
+    num_layers : of the stage. [-]
+    """
+    fabric = cluster.fabric
+    group = members_per_tier(fabric, groups.shards, groups.stride)
+    layer = (parameters - outside) / np.maximum(num_layers, 1.0)
+    first = layer + outside
+
+    def gather(amount: FloatArray) -> FloatArray:
+        return np.asarray(all_gather_s(fabric, group, optimizer.weight_bytes * amount))
+
+    def reduce(amount: FloatArray) -> FloatArray:
+        return np.asarray(reduce_scatter_s(fabric, group, optimizer.gradient_bytes * amount))
+
+    rest = np.maximum(num_layers - 1.0, 0.0)
+    edge_gather, edge_reduce = gather(first), reduce(first)
+    rest_gather, rest_reduce = rest * gather(layer), rest * reduce(layer)
+
+    alone = layouts.pp == 1
+    again = alone & (layouts.sharding == int(Sharding.ZERO3))
+    passes = np.where(alone, num_micro_batches, 1)
+    reductions = np.where(alone | (layouts.sharding == int(Sharding.ZERO2)), num_micro_batches, 1)
+    # The second gather begins with the head and runs towards the first layer: nothing of it is an edge.
+    backward = np.where(again, passes * (edge_gather + rest_gather), 0.0) + reductions * rest_reduce
+    if np.any(groups.replicas > 1):
+        copies = members_per_tier(fabric, groups.replicas, groups.stride * groups.shards)
+        once = all_reduce_s(fabric, copies, optimizer.gradient_bytes * parameters / groups.shards)
+        backward = backward + np.where(groups.replicas > 1, once, 0.0)
+    return Traffic(
+        forward_s=np.asarray(passes * rest_gather),
+        backward_s=np.asarray(backward),
+        edges_s=np.asarray(passes * edge_gather + reductions * edge_reduce),
+    )
+
+
+def _select(mask: BoolArray, yes: Traffic, no: Traffic) -> Traffic:
+    return Traffic(
+        forward_s=np.where(mask, yes.forward_s, no.forward_s),
+        backward_s=np.where(mask, yes.backward_s, no.backward_s),
+        edges_s=np.where(mask, yes.edges_s, no.edges_s),
+    )
+
+
+def outside_parameters(model: ModelSpec, layouts: LayoutArrays) -> FloatArray:
+    """Embedding and head on one rank: both where there is no pipeline, else the one of an end stage. Shape (layouts,). [-]"""
+    parts = parameters_by_part(model)
+    head = float(model.vocab * model.hidden)
+    alone = parts.embedding + (0.0 if model.tied_embeddings else head)
+    return np.asarray(np.where(layouts.pp == 1, alone, np.maximum(parts.embedding, head)) / layouts.tp)
+
+
 def data_parallel_times(
+    model: ModelSpec,
     config: StepConfig,
     cluster: ClusterSpec,
     profile: FrameworkProfile,
     layouts: LayoutArrays,
     state: StageState,
     *,
+    num_layers: FloatArray,
     num_micro_batches: IntArray,
-    compute_s: FloatArray,
+    forward_s: FloatArray,
+    backward_s: FloatArray,
 ) -> DataParallelTimes:
     """Gradient and weight traffic of the fuller end stage, and the optimizer's update.
 
     Parameters
     ----------
-    compute_s : what the traffic can hide behind: the whole pipelined batch. [s]
+    num_layers : on the fuller end stage: each is gathered and reduced on its own where weights are sharded. [-]
+    forward_s, backward_s : of one micro-batch on the slowest stage: what the traffic can hide behind. [s]
 
     Notes
     -----
-    ZeRO-1 and -2 (and plain data parallelism): a share `dp_exposed` always shows, the rest hides while there is compute.
-    ZeRO-3 (FSDP): traffic and compute run side by side, the longer one counts, and traffic costs compute the share
-    `fsdp_exposed` by contention for memory and multiprocessors. Without a pipeline ZeRO-3 gathers and reduces every
-    micro-batch. With one, a stage keeps its weights and gradients whole between micro-batches (see `memory`) and
-    gathers and reduces once a step: any other way would multiply the traffic by the micro-batches.
+    Plain data parallelism and ZeRO-1 talk once a step: gradients behind the backward of the last micro-batch (of the
+    last pp ones where chunks are interleaved, since a chunk is done when its last micro-batch is), weights behind the
+    forward of the first. A share `dp_exposed` always shows.
+
+    ZeRO-3 (FSDP) gathers a layer before its forward and again before its backward, and reduces its gradients after it,
+    for every micro-batch; ZeRO-2 keeps the weights from forward to backward. Traffic and compute run side by side, in
+    forward and backward the longer one counts, and traffic costs compute the share `fsdp_exposed` by contention for
+    memory and multiprocessors. The first gather (first layer, and embedding and head, which PyTorch gathers with the
+    root) and the last reduction have nothing to hide behind, in every micro-batch. With a pipeline a stage keeps its
+    weights and gradients whole between micro-batches (see `memory`) and gathers and reduces once a step.
+
+    HSDP: as ZeRO-3 inside groups of `shard_size` ranks; once a step the shards' gradients are summed over the groups.
+
+    Left out: gathering in 8 bits, weights kept after the forward of single layers, buckets of ZeRO-1.
     """
     shared = np.maximum(state.first_shared, state.last_shared)
     experts = np.maximum(state.first_experts, state.last_experts)
-    data = layouts.cp * layouts.dp
-    expert_data = layouts.tp * data // (layouts.ep * layouts.etp)
-    passes = num_micro_batches
-
-    def traffic(parameters: FloatArray, size: IntArray, stride: IntArray) -> FloatArray:
-        return _traffic_s(parameters, size, stride, cluster=cluster, config=config, layouts=layouts, passes=passes)
-
-    total = traffic(shared, data, layouts.tp)
-    if np.any(experts > 0):
-        total = total + traffic(experts, expert_data, layouts.ep * layouts.etp)
-    sharded = layouts.sharding == int(Sharding.ZERO3)
-    excess = np.maximum(total - compute_s, 0.0)
-    exposed = np.where(sharded, excess + profile.fsdp_exposed * np.minimum(total, compute_s), 0.0)
-    exposed = np.where(sharded, exposed, np.maximum(profile.dp_exposed * total, excess))
-
     optimizer = config.optimizer
-    per_parameter = (
-        optimizer.gradient_bytes + 2.0 * (optimizer.master_bytes + optimizer.moment_bytes) + optimizer.weight_bytes
+    sharded = fully_sharded(layouts)
+    shared_groups, expert_groups = shard_groups(layouts)
+
+    def traffic(parameters: FloatArray, outside: FloatArray, groups: ShardGroups) -> Traffic:
+        if np.all(~sharded):
+            return _whole_traffic(parameters, groups, cluster, optimizer, layouts)
+        by_layer = _sharded_traffic(
+            parameters,
+            outside,
+            groups,
+            cluster,
+            optimizer,
+            layouts,
+            num_layers=num_layers,
+            num_micro_batches=num_micro_batches,
+        )
+        if np.all(sharded):
+            return by_layer
+        return _select(sharded, by_layer, _whole_traffic(parameters, groups, cluster, optimizer, layouts))
+
+    total = traffic(shared, outside_parameters(model, layouts), shared_groups)
+    if np.any(experts > 0):
+        total = total + traffic(experts, np.zeros(len(layouts)), expert_groups)
+
+    window = np.where(layouts.vpp > 1, np.minimum(layouts.pp, num_micro_batches), 1)
+    alone = layouts.pp == 1
+    behind_forward = forward_s * np.where(sharded & alone, num_micro_batches, window)
+    every_backward = sharded & (alone | (layouts.sharding == int(Sharding.ZERO2)))
+    behind_backward = backward_s * np.where(every_backward, num_micro_batches, window)
+    return DataParallelTimes(
+        traffic_s=total.total_s,
+        exposed_s=_exposed_s(total, profile, sharded, behind_forward, behind_backward),
+        optimizer_s=_update_s(config, cluster, layouts, shared, experts, shared_groups, expert_groups),
     )
+
+
+def _exposed_s(
+    total: Traffic, profile: FrameworkProfile, sharded: BoolArray, forward_s: FloatArray, backward_s: FloatArray
+) -> FloatArray:
+    """What shows of the traffic: edges, what outlasts the passes, and contention; or at least a share under ZeRO-1. [s]"""
+    excess = np.maximum(total.forward_s - forward_s, 0.0) + np.maximum(total.backward_s - backward_s, 0.0)
+    beside = np.minimum(total.forward_s, forward_s) + np.minimum(total.backward_s, backward_s)
+    shown = excess + total.edges_s + profile.fsdp_exposed * beside
+    return np.asarray(np.where(sharded, shown, np.maximum(profile.dp_exposed * total.total_s, excess)))
+
+
+def _update_s(
+    config: StepConfig,
+    cluster: ClusterSpec,
+    layouts: LayoutArrays,
+    shared: FloatArray,
+    experts: FloatArray,
+    shared_groups: ShardGroups,
+    expert_groups: ShardGroups,
+) -> FloatArray:
+    """The optimizer reads gradients, reads and writes its state, writes weights; state that lives on the host crosses its link.
+
+    The link carries master weights and moments out and back at once, so one direction counts. [s]
+    """
+    optimizer = config.optimizer
+    kept = optimizer.master_bytes + optimizer.moment_bytes
     cut = layouts.sharding >= int(Sharding.ZERO1)
-    owned = shared / np.where(cut, data, 1) + experts / np.where(cut, np.maximum(expert_data, 1), 1)
+    owned = shared / np.where(cut, shared_groups.shards, 1) + experts / np.where(cut, expert_groups.shards, 1)
+    per_parameter = optimizer.gradient_bytes + 2.0 * kept + optimizer.weight_bytes
     update = owned * per_parameter / stream_bytes_per_s(cluster.accelerator)
-    return DataParallelTimes(traffic_s=total, exposed_s=exposed, optimizer_s=update)
+    away = (layouts.offload & int(Offload.OPTIMIZER)) > 0
+    if np.any(away):
+        crossing = owned * kept / max(cluster.accelerator.host_bytes_per_s, 1e-30)
+        update = np.where(away, np.maximum(update, crossing), update)
+    return np.asarray(update)

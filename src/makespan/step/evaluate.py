@@ -20,7 +20,7 @@ from makespan.specs.training import StepConfig
 from makespan.step import legality
 from makespan.step.arrays import FloatArray, IntArray, LayoutArrays, StepArrays
 from makespan.step.blocks import ACTIVATION_BYTES
-from makespan.step.data_parallel import data_parallel_times
+from makespan.step.data_parallel import data_parallel_times, fully_sharded
 from makespan.step.layer import LayerTimes, head_times, layer_times
 from makespan.step.memory import memory_bytes, stage_state
 from makespan.step.pipeline import StagePlan, bubble_s, plan_stages
@@ -215,7 +215,20 @@ def _evaluate_rows(
     batch = count * slots.slot + bubble
 
     state = stage_state(model, layouts, plan)
-    data = data_parallel_times(config, cluster, profile, layouts, state, num_micro_batches=count, compute_s=batch)
+    forward_layers = table.of_kinds([times.forward_s for times in table.kinds])
+    forward = np.minimum((slots.layers * forward_layers).sum(axis=0) + slots.heads * head.forward_s[index], slots.slot)
+    data = data_parallel_times(
+        model,
+        config,
+        cluster,
+        profile,
+        layouts,
+        state,
+        num_layers=np.maximum(plan.first.sum(axis=0), plan.last.sum(axis=0)),
+        num_micro_batches=count,
+        forward_s=forward,
+        backward_s=slots.slot - forward,
+    )
     quiet = batch + pipe_exposed + handover + fill + data.exposed_s + data.optimizer_s
     factor = jitter_factor(profile, layouts.num_accelerators)
     memory = memory_bytes(model, config, profile, layouts, plan, state)
@@ -236,7 +249,7 @@ def _evaluate_rows(
     }
     if detail:
         columns |= _detail(table, slots, count, index)
-        sharded = layouts.sharding >= 3
+        sharded = fully_sharded(layouts)
         columns |= {
             "time.pp": pipe_exposed + handover + fill,
             "time.dp": np.where(sharded, 0.0, data.exposed_s),
