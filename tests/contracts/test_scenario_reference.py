@@ -33,5 +33,5 @@ def test_every_declared_key_is_read_somewhere():
     by_dataclass |= {"kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "top_k"}
     by_dataclass |= {"gated", "tied_embeddings", "window", "global_every", "attention_bias", "attention_output_bias"}
     by_dataclass |= {"mlp_bias", "qk_norm", "attention_sinks", "router_bias", "norm_parameters", "norms_per_layer"}
-    by_dataclass |= {"learned_positions", "mtp_layers"}
+    by_dataclass |= {"learned_positions", "mtp_layers", "mtp_shared", "latent", "every", "state", "groups", "conv"}
     assert keys_of_the_schema() - named - by_dataclass == set()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from makespan import catalog
 from makespan.specs.model import MambaSpec, MlaSpec, ModelSpec, MoeSpec
 from makespan.workload import (
     active_flop_per_token,
@@ -254,3 +255,25 @@ def test_prediction_flop_of_a_hybrid():
     by_hand = 3 * 2 * (one + scores + 2 * 2 * 4096**2 + 2 * 4096 * 131072)
 
     assert mtp_flop_per_token(SUPER, 8192) == by_hand
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "active", "embedding"),
+    [
+        ("nemotron-3-nano-30b-a3b", 31.6, 3.6, True),
+        ("nemotron-3-super-120b-a12b", 120.6, 12.7, True),
+        ("nemotron-h-56b", 56, None, True),
+        ("gpt-oss-20b", 20.91, 3.61, False),
+        ("qwen3-30b-a3b", 30.5, 3.3, True),
+        ("kimi-k2", 1026, 32.6, True),
+        ("glm-4.5", 355, 32, False),
+        ("llama-4-maverick", 400, 17, True),
+    ],
+)
+def test_catalog_models_have_their_printed_number_of_parameters(name, total, active, embedding):
+    model = catalog.model(name).spec
+
+    assert parameter_count(model) / 1e9 == pytest.approx(total, rel=0.0075)
+    if active is not None:
+        assert active_parameter_count(model, embedding=embedding) / 1e9 == pytest.approx(active, rel=0.03)
+    assert sum(kind.count for kind in layer_kinds(model)) == model.num_layers

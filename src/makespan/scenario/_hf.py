@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from makespan.scenario._limits import MOST, MOST_LAYERS
-from makespan.specs.model import MlaSpec, ModelSpec, MoeSpec
+from makespan.specs.model import MambaSpec, MlaSpec, ModelSpec, MoeSpec
 
 MAX_BYTES = 1_000_000
 _LLAMA_LIKE = frozenset({"llama", "mistral", "ministral", "olmo", "olmo2", "olmo3", "seed_oss", "smollm3", "granite"})
@@ -20,6 +20,8 @@ _QWEN = frozenset({"qwen2", "qwen3"})
 _QWEN_MOE = frozenset({"qwen2_moe", "qwen3_moe"})
 _DEEPSEEK = frozenset({"deepseek_v2", "deepseek_v3", "kimi_k2"})
 _GEMMA = frozenset({"gemma2", "gemma3_text"})
+_BLOCKS = {"mamba": "M", "linear_attention": "M", "attention": "*", "full_attention": "*", "mlp": "-", "moe": "E"}
+"""Words of `layers_block_type` of a Nemotron-H configuration, as the letters of its older `hybrid_override_pattern`."""
 KNOWN = tuple(
     sorted(
         _LLAMA_LIKE
@@ -27,7 +29,7 @@ KNOWN = tuple(
         | _QWEN_MOE
         | _DEEPSEEK
         | _GEMMA
-        | {"mixtral", "gpt_oss", "phi3", "nemotron", "gpt2", "glm4_moe"}
+        | {"mixtral", "gpt_oss", "phi3", "nemotron", "gpt2", "glm4_moe", "nemotron_h", "llama4_text"}
     )
 )
 """Values of `model_type` that are understood."""
@@ -89,13 +91,16 @@ def model_from_config(config: Mapping[str, Any], *, name: str) -> ModelSpec:
         raise ConfigError(f"the architecture '{kind}' (model_type), which is none of {', '.join(KNOWN)}")
     if kind == "gpt2":
         return _gpt2(config, name)
+    if kind == "nemotron_h":
+        return _nemotron_h(config, name)
     layers = _size(config, "num_hidden_layers", high=MOST_LAYERS)
     hidden, heads = (_size(config, key) for key in ("hidden_size", "num_attention_heads"))
     bias = bool(config.get("attention_bias", kind in ("qwen2", "qwen2_moe", "gpt_oss")))
     if not config.get("head_dim") and hidden % heads and kind not in _DEEPSEEK:
         raise ConfigError(f"hidden_size {hidden}, which num_attention_heads {heads} does not divide, and no head_dim")
     moe = _moe(config, kind)
-    ffn = _size(config, "intermediate_size") if moe is None or moe.num_dense_first_layers else 0
+    dense = moe is None or moe.num_dense_first_layers > 0 or moe.every > 1
+    ffn = _size(config, "intermediate_size_mlp" if kind == "llama4_text" else "intermediate_size") if dense else 0
     window, every = _window(config, kind)
     return ModelSpec(
         name=name,
@@ -113,9 +118,11 @@ def model_from_config(config: Mapping[str, Any], *, name: str) -> ModelSpec:
         window=window,
         global_every=every,
         attention_bias=bias,
-        attention_output_bias=bias and kind not in ("qwen2", "qwen2_moe"),
+        attention_output_bias=bias and kind not in ("qwen2", "qwen2_moe", "glm4_moe"),
         mlp_bias=bool(config.get("mlp_bias", kind == "gpt_oss")),
-        qk_norm=kind in ("qwen3", "qwen3_moe", "olmo2", "olmo3", "gemma3_text") or bool(config.get("use_qk_norm")),
+        qk_norm=kind in ("qwen3", "qwen3_moe", "olmo2", "olmo3", "gemma3_text")
+        # The norm of Llama 4 has no parameters.
+        or (bool(config.get("use_qk_norm")) and kind != "llama4_text"),
         attention_sinks=kind == "gpt_oss",
         router_bias=kind in ("gpt_oss", "deepseek_v3", "kimi_k2", "glm4_moe"),
         norm_parameters=2 if kind == "nemotron" else 1,
@@ -136,11 +143,10 @@ def _size(config: Mapping[str, Any], key: str, default: int | None = None, *, lo
 
 
 def _mla(config: Mapping[str, Any]) -> MlaSpec:
-    if config.get("q_lora_rank") is None:
-        raise ConfigError("latent attention without a compressed query (q_lora_rank is null), which is not modelled")
     return MlaSpec(
         kv_lora_rank=_size(config, "kv_lora_rank"),
-        q_lora_rank=_size(config, "q_lora_rank"),
+        # null: the query is not compressed (Moonlight, DeepSeek-V2-Lite)
+        q_lora_rank=_size(config, "q_lora_rank", 0, low=0),
         qk_nope_head_dim=_size(config, "qk_nope_head_dim"),
         qk_rope_head_dim=_size(config, "qk_rope_head_dim"),
         v_head_dim=_size(config, "v_head_dim"),
@@ -155,15 +161,23 @@ def _moe(config: Mapping[str, Any], kind: str) -> MoeSpec | None:
             expert_ffn=_size(config, "intermediate_size"),
         )
     if kind in _QWEN_MOE:
-        if _size(config, "decoder_sparse_step", 1) != 1 or config.get("mlp_only_layers"):
-            raise ConfigError(
-                "experts in some of the layers only (decoder_sparse_step, mlp_only_layers), which is not modelled"
-            )
         return MoeSpec(
             num_experts=_size(config, "num_experts"),
             top_k=_size(config, "num_experts_per_tok"),
             expert_ffn=_size(config, "moe_intermediate_size"),
             shared_ffn=_size(config, "shared_expert_intermediate_size", 0, low=0),
+            num_dense_first_layers=_leading(config.get("mlp_only_layers")),
+            every=_size(config, "decoder_sparse_step", 1),
+        )
+    if kind == "llama4_text":
+        every = _size(config, "interleave_moe_layer_step", 1)
+        _same_mixtures(config, every)
+        return MoeSpec(
+            num_experts=_size(config, "num_local_experts"),
+            top_k=_size(config, "num_experts_per_tok"),
+            expert_ffn=_size(config, "intermediate_size"),
+            shared_ffn=_size(config, "intermediate_size"),
+            every=every,
         )
     if kind in _DEEPSEEK or kind == "glm4_moe":
         expert = _size(config, "moe_intermediate_size")
@@ -177,6 +191,93 @@ def _moe(config: Mapping[str, Any], kind: str) -> MoeSpec | None:
             num_dense_first_layers=_size(config, "first_k_dense_replace", 0, low=0),
         )
     return None
+
+
+def _leading(dense: Any) -> int:
+    """How many layers at the start are dense, from a list of their numbers."""
+    if not dense:
+        return 0
+    if not isinstance(dense, list) or sorted(map(str, dense)) != sorted(map(str, range(len(dense)))):
+        raise ConfigError("dense layers that are not the first ones (mlp_only_layers), which is not modelled")
+    return len(dense)
+
+
+def _same_mixtures(config: Mapping[str, Any], every: int) -> None:
+    """Where the mixtures are listed, the list must be that of every so many layers."""
+    listed = config.get("moe_layers")
+    layers = _size(config, "num_hidden_layers", high=MOST_LAYERS)
+    if listed and listed != [layer for layer in range(layers) if (layer + 1) % every == 0]:
+        raise ConfigError("experts in an irregular order of layers (moe_layers), which is not modelled")
+
+
+def _pattern(config: Mapping[str, Any], text: str, words: str) -> str:
+    """Letters of a hybrid's layers, from a text of letters or a list of words."""
+    written = config.get(text)
+    if isinstance(written, str) and written:
+        letters = written.replace("|", "")
+    else:
+        listed = config.get(words)
+        if not isinstance(listed, list) or not listed:
+            raise ConfigError(f"a hybrid without '{text}' or '{words}'")
+        letters = "".join(_BLOCKS.get(str(word), "?") for word in listed)
+    if set(letters) - set(_BLOCKS.values()):
+        raise ConfigError(f"'{text}' or '{words}' with layers other than {', '.join(sorted(_BLOCKS))}")
+    return letters
+
+
+def _nemotron_h(config: Mapping[str, Any], name: str) -> ModelSpec:
+    """Mamba-2, attention, feed-forward and mixture layers of one block each (Nemotron-H, Nemotron 3)."""
+    pattern = _pattern(config, "hybrid_override_pattern", "layers_block_type")
+    if _size(config, "num_hidden_layers", len(pattern), high=MOST_LAYERS) != len(pattern):
+        raise ConfigError(
+            f"'num_hidden_layers': {config['num_hidden_layers']} for {len(pattern)} layers in the pattern"
+        )
+    mtp_layers = _size(config, "num_nextn_predict_layers", 0, low=0)
+    mtp = _pattern(config, "mtp_hybrid_override_pattern", "mtp_layers_block_type") if mtp_layers else ""
+    used = set(pattern + mtp)
+    hidden, heads = (_size(config, key) for key in ("hidden_size", "num_attention_heads"))
+    older = _size(config, "attention_head_dim", hidden // heads)
+    moe = None
+    if "E" in used:
+        shared = _size(config, "moe_shared_expert_intermediate_size", 0, low=0)
+        moe = MoeSpec(
+            num_experts=_size(config, "n_routed_experts"),
+            top_k=_size(config, "num_experts_per_tok"),
+            expert_ffn=_size(config, "moe_intermediate_size"),
+            shared_ffn=shared * _size(config, "n_shared_experts", 1, low=0),
+            latent=_size(config, "moe_latent_size", 0, low=0),
+        )
+    mamba = None
+    if "M" in used:
+        mamba = MambaSpec(
+            num_heads=_size(config, "mamba_num_heads"),
+            head_dim=_size(config, "mamba_head_dim"),
+            state=_size(config, "ssm_state_size"),
+            groups=_size(config, "n_groups"),
+            conv=_size(config, "conv_kernel", 4),
+        )
+    bias = bool(config.get("attention_bias", False))
+    return ModelSpec(
+        name=name,
+        num_layers=len(pattern),
+        hidden=hidden,
+        num_heads=heads,
+        num_kv_heads=_size(config, "num_key_value_heads", heads),
+        head_dim=_size(config, "head_dim", older),
+        ffn_hidden=_size(config, "intermediate_size") if "-" in used else 0,
+        vocab=_size(config, "vocab_size"),
+        gated=False,
+        tied_embeddings=bool(config.get("tie_word_embeddings", False)),
+        moe=moe,
+        attention_bias=bias,
+        attention_output_bias=bias,
+        mlp_bias=bool(config.get("mlp_bias", False)),
+        router_bias=moe is not None,
+        mtp_layers=mtp_layers,
+        mtp_pattern=mtp,
+        pattern=pattern,
+        mamba=mamba,
+    )
 
 
 def _window(config: Mapping[str, Any], kind: str) -> tuple[int | None, int]:

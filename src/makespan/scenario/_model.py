@@ -10,8 +10,9 @@ from typing import Any
 from makespan.scenario._hf import ConfigError, model_from_file
 from makespan.scenario._names import look_up
 from makespan.scenario._section import Section
-from makespan.specs.model import MlaSpec, ModelSpec, MoeSpec
+from makespan.specs.model import MambaSpec, MlaSpec, ModelSpec, MoeSpec
 from makespan.specs.scenario import ModelChoice
+from makespan.workload import layer_kinds
 
 _SIZES = ("num_layers", "hidden", "num_heads", "vocab")
 
@@ -115,7 +116,7 @@ def _renamed(model: ModelSpec, name: str) -> ModelSpec:
 
 
 def _from_sizes(section: Section) -> ModelSpec | None:
-    from makespan.scenario._shape import MlaShape, MoeShape
+    from makespan.scenario._shape import MambaShape, MlaShape, MoeShape
 
     missing = [key for key in _SIZES if not section.has(key)]
     if missing:
@@ -129,16 +130,20 @@ def _from_sizes(section: Section) -> ModelSpec | None:
     numbers: dict[str, Any] = {}
     for spec_field in fields(ModelSpec):
         key = spec_field.name
-        if key in ("name", "mla", "moe") or not section.has(key):
+        if key in ("name", "mla", "moe", "mamba") or not section.has(key):
+            continue
+        if key in ("pattern", "mtp_pattern"):
+            numbers[key] = section.text(key)
             continue
         quantity = _quantity_of(section, key)
         numbers[key] = section.flag(key, False) if quantity is None else section.whole(key)
     moe = _group(section.sub("moe", MoeShape), MoeSpec)
     mla = _group(section.sub("mla", MlaShape), MlaSpec)
+    mamba = _group(section.sub("mamba", MambaShape), MambaSpec)
     if (
         missing
         or any(value is None for value in numbers.values())
-        or any(section.has(k) and v is None for k, v in (("moe", moe), ("mla", mla)))
+        or any(section.has(k) and v is None for k, v in (("moe", moe), ("mla", mla), ("mamba", mamba)))
     ):
         return None
     numbers.setdefault("num_kv_heads", numbers["num_heads"])
@@ -171,7 +176,8 @@ def _from_sizes(section: Section) -> ModelSpec | None:
             fix="check both numbers",
         )
         return None
-    if moe is None or moe.num_dense_first_layers:
+    pattern = numbers.get("pattern", "") + numbers.get("mtp_pattern", "")
+    if "-" in pattern if pattern else (moe is None or moe.num_dense_first_layers or moe.every > 1):
         if "ffn_hidden" not in numbers:
             section.report(
                 "MS112",
@@ -183,7 +189,19 @@ def _from_sizes(section: Section) -> ModelSpec | None:
             return None
     else:
         numbers.setdefault("ffn_hidden", 0)
-    return ModelSpec(name=section.text("name", "model of the scenario"), moe=moe, mla=mla, **numbers)
+    model = ModelSpec(name=section.text("name", "model of the scenario"), moe=moe, mla=mla, mamba=mamba, **numbers)
+    try:
+        layer_kinds(model)
+    except ValueError as error:
+        section.report(
+            "MS409",
+            "pattern",
+            found=str(error).partition(": ")[2],
+            expected="one letter a layer (M, *, -, E), and the sizes of what they stand for",
+            fix="check pattern, num_layers, mamba and moe",
+        )
+        return None
+    return model
 
 
 def _quantity_of(section: Section, key: str) -> Any:

@@ -181,6 +181,16 @@ class MoeShape(Shape):
     shared_ffn: Size = 0
     num_dense_first_layers: Size = 0
     dense_residual_ffn: Size = 0
+    latent: Size = 0
+    every: OwnWhole = 1
+
+
+class MambaShape(Shape):
+    num_heads: OwnWhole
+    head_dim: OwnWhole
+    state: OwnWhole
+    groups: OwnWhole
+    conv: OwnWhole = 4
 
 
 class ModelShape(Provenance):
@@ -211,6 +221,10 @@ class ModelShape(Provenance):
     norms_per_layer: OwnWhole = absent()
     learned_positions: Size = absent()
     mtp_layers: Size = absent()
+    mtp_pattern: Text = Field("", description="Letters of one multi-token-prediction layer of a hybrid.")
+    mtp_shared: bool = False
+    pattern: Text = Field("", description="One letter a layer: M Mamba-2, * attention, - feed-forward, E mixture.")
+    mamba: MambaShape = absent()
 
 
 class CandidateShape(ModelShape):
