@@ -33,7 +33,7 @@ from makespan.validation.cells import NotExpressible
 from makespan.validation.express import case_of, published_step_time_s
 from makespan.validation.files import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, read_models, read_rows
 from makespan.validation.machine import scale_out_bytes_per_s
-from makespan.validation.result import quantile, summarise
+from makespan.validation.statistics import quantile, summarise
 
 MODELS = read_models(None)
 SHIPPED = read_rows(None)
@@ -249,9 +249,9 @@ def test_split_and_folds_go_by_row_and_family():
 
 
 def test_summary_statistics_by_hand():
-    summary = summarise([0.1, -0.3, 0.2, -0.05], [True, False, True, True], profile="p", accelerator="a")
+    summary = summarise([0.1, -0.3, 0.2, -0.05], [1.0, 0.0, 1.0, 1.0], group="profile", name="p", num_rows=9)
 
-    assert summary.num == 4
+    assert (summary.num, summary.num_configurations) == (9, 4)
     assert summary.median_absolute == pytest.approx(0.15)
     assert summary.p90_absolute == pytest.approx(0.2 + 0.7 * 0.1)
     assert summary.median_signed == pytest.approx(0.025)
@@ -361,8 +361,9 @@ def test_a_users_file_is_predicted_row_by_row(small):
     assert by_id[SHIPPED[0]["id"]].split in ("development", "validation")
     assert by_id["mine-1"].error == pytest.approx(by_id["mine-1"].step_time_s / 11.2 - 1)
     assert small.tallies == {OK: 3, INFEASIBLE: 1, NOT_EXPRESSIBLE: 1}
-    assert small.summaries[0].profile == "all"
-    assert small.summaries[0].num == 3
+    assert small.expressible == pytest.approx(3 / 5)
+    assert small.summary("all").num == 3
+    assert small.summary("unseen").num == 2
     assert small.memory.num >= 1
     assert [i.id for i in small.identities if i.id == "mine-1"] == ["mine-1"]
 
@@ -375,6 +376,8 @@ def test_data_page_and_table_hold_the_result(small):
     data = json.loads(json.dumps(as_data(small), allow_nan=False))
     assert {r["id"]: r["status"] for r in data["rows"]}["mine-3"] == NOT_EXPRESSIBLE
     assert data["rows"][0]["step_time_s"] == small.rows[0].step_time_s
+    wanted = {"id", "status", "step_time_s", "low_s", "high_s", "memory_gb", "profile", "provenance", "reason"}
+    assert all(wanted <= set(r) for r in data["rows"])
     text = page(small)
     assert "accelerator 'abacus' is not in the catalog" in text
     assert "mine-1" in text

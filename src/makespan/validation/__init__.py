@@ -10,6 +10,8 @@ from makespan.validation.result import (
     OK,
     IdentityResult,
     RowResult,
+    ScalePoint,
+    Spread,
     Summary,
     ValidationResult,
 )
@@ -21,6 +23,8 @@ __all__ = [
     "OK",
     "IdentityResult",
     "RowResult",
+    "ScalePoint",
+    "Spread",
     "Summary",
     "ValidationResult",
     "as_data",

@@ -40,7 +40,7 @@ class Case:
     label : accelerator as the summary names it.   notes : what was assumed for blank cells.
     software : class of the framework (`megatron`, `fsdp`, `jax`).
     variant : what tells two configurations apart beyond model, machine, batch and layout: the recipe of the precision,
-        switches of the profile.
+        switches of the profile, eager or compiled and the like.
     """
 
     model: ModelSpec
@@ -104,7 +104,7 @@ def case_of(row: Row, models: Mapping[str, Any]) -> Case:
         label=label,
         notes=(*model_notes, *machine_notes, *notes),
         software=software.kind,
-        variant=(recipe, *software.switches),
+        variant=(recipe, *software.switches, *software.variants),
     )
 
 

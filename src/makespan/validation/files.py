@@ -80,6 +80,9 @@ def _text(path: Path, noun: str) -> str:
 def read_rows(path: Path | None) -> list[Row]:
     """Rows of a CSV in the evidence schema; None for the shipped one. Cells are stripped, missing ones are empty.
 
+    A byte-order mark, capitals in the column names, semicolons or tabs between the cells and columns that nothing uses are
+    all right.
+
     Raises
     ------
     ScenarioError : MS601 not readable, MS602 not a table with the required columns, or without rows.
@@ -89,10 +92,10 @@ def read_rows(path: Path | None) -> list[Row]:
     needed = f"a CSV with the columns {', '.join(REQUIRED_COLUMNS)}"
     if "\0" in text:
         raise _problem(place, "MS602", "a binary file", needed, "export the table as CSV")
-    reader = csv.reader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
     rows: list[Row] = []
     try:
-        header = [cell.strip() for cell in next(reader, [])]
+        header = [cell.strip().lower() for cell in next(reader, [])]
         missing = [name for name in REQUIRED_COLUMNS if name not in header]
         if missing:
             found = f"a first line without {', '.join(missing)}"
@@ -111,6 +114,17 @@ def read_rows(path: Path | None) -> list[Row]:
     return rows
 
 
+def _delimiter(text: str) -> str:
+    """Comma, semicolon or tab: the one that parts the first line into most of the required columns."""
+    first = text.partition("\n")[0].lower()
+
+    def found(mark: str) -> int:
+        cells = {cell.strip().strip('"') for cell in first.split(mark)}
+        return sum(name in cells for name in REQUIRED_COLUMNS)
+
+    return max(",;\t", key=found)
+
+
 def read_models(path: Path | None) -> Mapping[str, Any]:
     """Architectures by key. With a file, its keys are added to the shipped ones and replace them.
 
@@ -120,8 +134,16 @@ def read_models(path: Path | None) -> Mapping[str, Any]:
     """
     models = dict(_shipped_models())
     if path is not None:
-        models.update(_mapping(_text(path, "YAML file"), path))
+        models.update(_entries(_mapping(_text(path, "YAML file"), path)))
     return models
+
+
+def _entries(content: dict[str, Any]) -> dict[str, Any]:
+    """The mapping of names, also where it lies under one key `models`."""
+    inner = content.get("models")
+    if len(content) == 1 and isinstance(inner, dict) and all(isinstance(entry, dict) for entry in inner.values()):
+        return {str(key): value for key, value in inner.items()}
+    return content
 
 
 @cache

@@ -1,9 +1,8 @@
-"""What `validate` answers: one record a row, arithmetic checks apart from predictions, and a summary."""
+"""What `validate` answers: one record a row, arithmetic checks apart from predictions, and statistics."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 OK = "ok"
@@ -11,6 +10,11 @@ NOT_EXPRESSIBLE = "not expressible"
 INFEASIBLE = "infeasible"
 STATUSES = (OK, INFEASIBLE, NOT_EXPRESSIBLE)
 """A step time was predicted; the layout breaks a rule of the model; the row cannot be put as a question to it."""
+
+COUNTED, LORA, OTHER_MAKER, INCOMPLETE, NO_TIME = "counted", "lora", "other maker", "incomplete", "no time"
+STANDINGS = (COUNTED, LORA, OTHER_MAKER, INCOMPLETE, NO_TIME)
+"""In the statistics; adapters only; not an NVIDIA accelerator; a size, the precision or the architecture is missing; no
+measured time. Only counted rows make figures of accuracy, the others are listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,10 @@ class RowResult:
     profile : framework profile of the catalog.   provenance : weakest kind of fact behind the kernels.
     kind : `prediction` (no number measured on the run goes in).   split : `development`, `validation` or `unseen` (split.py).
     family : publisher, model and accelerator, joined by ` | `.   accelerator : label used in the summary.
+    standing : one of `STANDINGS`.
+    configuration : what was run, the same for every release that measured it; rows of one are weighted as one.
+    groups : (kind of group, name) pairs the row belongs to: `generation`, `precision`, `architecture`, `parallelism`.
+    series : what stays the same over a scaling series: all but the number of replicas.
     """
 
     id: str
@@ -45,6 +53,10 @@ class RowResult:
     source: str
     split: str
     kind: str = "prediction"
+    standing: str = COUNTED
+    configuration: str = ""
+    groups: tuple[tuple[str, str], ...] = ()
+    series: str = ""
 
     @property
     def error(self) -> float | None:
@@ -92,13 +104,19 @@ class IdentityResult:
 class Summary:
     """Errors of a group of predictions. Shares between 0 and 1; None where the group is empty.
 
-    median_absolute, p90_absolute : of |predicted / published - 1|.   median_signed : of predicted / published - 1.
-    coverage : share of published times inside the 80 % interval.
+    group, name : what the group is of, and which: ("precision", "fp8"), ("all", "all"), ("profile", "nemo-2025").
+    split : of which rows; `all` for every one.
+    num : rows.   num_configurations : rows of the same configuration, over all releases, count once.
+    median_absolute, p90_absolute : over configurations, of |predicted / published - 1|, where a configuration's error is
+        the median of its rows'.   median_signed : of predicted / published - 1.
+    coverage : share of published times inside the 80 % interval; a configuration's share is its rows' mean.
     """
 
-    profile: str
-    accelerator: str
+    split: str
+    group: str
+    name: str
     num: int
+    num_configurations: int
     median_absolute: float | None
     p90_absolute: float | None
     median_signed: float | None
@@ -106,72 +124,66 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """How far measurements of one configuration lie apart: no prediction can be held to less.
+
+    num : configurations measured more than once.
+    median, p90 : over them, of largest over smallest published time, less 1.
+    """
+
+    num: int
+    median: float | None
+    p90: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalePoint:
+    """One size of a scaling series against its smallest.
+
+    measured, predicted : step time over the smallest size's. [-]
+    """
+
+    series: str
+    split: str
+    model: str
+    accelerator: str
+    precision: str
+    smallest: int
+    num_accelerators: int
+    measured: float
+    predicted: float
+
+    @property
+    def error(self) -> float:
+        """Predicted ratio over measured ratio, less one."""
+        return self.predicted / self.measured - 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationResult:
     """Every row of a file, predicted and compared.
 
-    tallies : status -> rows.   summaries : per profile and accelerator, per profile, and all together (`all`).
-    memory : error of the predicted peak memory over the rows that print one.
+    tallies : status -> rows.   standings : standing -> rows.
+    expressible : share of the rows that count, times aside, that have a prediction.
+    summaries : for every split: all rows, profiles, profiles on an accelerator, and the groups of the targets.
+    scaling : every size of every scaling series beyond its smallest.   spread : the noise floor.
+    memory : errors of the predicted peak memory over the rows that print one.
     """
 
     source: str
     rows: tuple[RowResult, ...]
     identities: tuple[IdentityResult, ...]
     summaries: tuple[Summary, ...]
+    scaling: tuple[ScalePoint, ...]
+    spread: Spread
     memory: Summary
     identity: Summary
     tallies: Mapping[str, int]
+    standings: Mapping[str, int]
+    expressible: float | None
     version: str
 
-
-def quantile(values: Iterable[float], share: float) -> float | None:
-    """Value at a share of the ordered values, between neighbours in proportion; None for no values."""
-    ordered = sorted(values)
-    if not ordered:
-        return None
-    place = share * (len(ordered) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
-
-
-def summarise(errors: Iterable[float], covered: Iterable[bool], *, profile: str, accelerator: str) -> Summary:
-    """Statistics of signed errors."""
-    signed = list(errors)
-    inside = list(covered)
-    absolute = [abs(error) for error in signed]
-    return Summary(
-        profile=profile,
-        accelerator=accelerator,
-        num=len(signed),
-        median_absolute=quantile(absolute, 0.5),
-        p90_absolute=quantile(absolute, 0.9),
-        median_signed=quantile(signed, 0.5),
-        coverage=sum(inside) / len(inside) if inside else None,
-    )
-
-
-def summaries_of(rows: Iterable[RowResult]) -> tuple[Summary, ...]:
-    """All rows together, then each profile, then each profile and accelerator; groups without predictions are left out."""
-    predicted = [row for row in rows if row.error is not None]
-
-    def group(chosen: Callable[[RowResult], bool], profile: str, accelerator: str) -> Summary:
-        members = [row for row in predicted if chosen(row)]
-        return summarise(
-            (row.error for row in members if row.error is not None),
-            (row.is_covered for row in members if row.is_covered is not None),
-            profile=profile,
-            accelerator=accelerator,
-        )
-
-    summaries = [group(lambda _: True, "all", "all")]
-    for profile in sorted({row.profile for row in predicted}):
-        summaries.append(group(lambda row, p=profile: row.profile == p, profile, "all"))  # type: ignore[misc]
-        for accelerator in sorted({row.accelerator for row in predicted if row.profile == profile}):
-            summaries.append(
-                group(
-                    lambda row, p=profile, a=accelerator: row.profile == p and row.accelerator == a,  # type: ignore[misc]
-                    profile,
-                    accelerator,
-                )
-            )
-    return tuple(summaries)
+    def summary(self, split: str, group: str = "all", name: str = "all") -> Summary | None:
+        """One summary, or None where that group has no predictions."""
+        wanted = (split, group, name)
+        return next((s for s in self.summaries if (s.split, s.group, s.name) == wanted), None)

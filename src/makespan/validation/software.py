@@ -26,6 +26,7 @@ class Software:
     shards : blank `tp` and `pp` mean 1.   selective : what the word alone means in `recompute`.
     sharding, recompute, recompute_latent : for blank cells; the last one for models with latent attention.
     switches : names of what the row switched on in the profile.
+    variants : names of what else tells its configuration from another's.
     """
 
     profile: FrameworkProfile
@@ -37,6 +38,7 @@ class Software:
     recompute: Recompute
     recompute_latent: Recompute
     switches: tuple[str, ...]
+    variants: tuple[str, ...]
 
 
 def date_of(row: Row) -> str:
@@ -100,6 +102,11 @@ def _resolved(row: Row, rule: Mapping[str, Any], profile: FrameworkProfile, note
         recompute=recompute,
         recompute_latent=Recompute.parse(latent) if latent else recompute,
         switches=switches,
+        variants=tuple(
+            rule["name"]
+            for rule in mapping()["variants"]
+            if re.search(rule["match"], row.get("notes") or "", re.IGNORECASE)
+        ),
     )
 
 
