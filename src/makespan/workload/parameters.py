@@ -5,18 +5,10 @@ Counts are exact: checked to the last digit against `config.json` totals in test
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from makespan.specs.model import MambaSpec, MlaSpec, ModelSpec, MoeSpec
 from makespan.workload.layers import LayerKind, layer_kinds
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerCounts:
-    """Layers by kind of feed-forward part. `dense + moe` is `ModelSpec.num_layers`."""
-
-    dense: int
-    moe: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +57,6 @@ class Parameters:
     layers: tuple[tuple[LayerKind, LayerParameters], ...]
 
     @property
-    def layer(self) -> LayerParameters:
-        """Every part that any kind of layer has, as one layer would hold them."""
-        parts = [part for _, part in self.layers]
-        return LayerParameters(
-            **{f.name: max(getattr(part, f.name) for part in parts) for f in fields(LayerParameters)}
-        )
-
-    @property
     def total(self) -> int:
         body = sum(kind.count * part.total for kind, part in self.layers)
         return self.embedding + self.head + self.final_norm + body
@@ -94,12 +78,6 @@ class MtpParameters:
     @property
     def total(self) -> int:
         return self.projection + self.norms + sum(count * part.total for _, count, part in self.layers)
-
-
-def layer_counts(model: ModelSpec) -> LayerCounts:
-    """Layers whose feed-forward is no mixture, and mixture layers."""
-    moe = sum(kind.count for kind in layer_kinds(model) if kind.ffn == "moe")
-    return LayerCounts(dense=model.num_layers - moe, moe=moe)
 
 
 def ffn_matrices(model: ModelSpec) -> int:
