@@ -153,6 +153,8 @@ STEP_PARTS = {
     "moe": "Routing of experts",
     "experts": "Experts",
     "permute": "Routing of tokens to experts",
+    "router": "Scoring and sorting of tokens",
+    "expert_elementwise": "Activation of experts",
     "head": "Head and loss",
     "bubble": "Pipeline bubble",
     "optimizer": "Optimizer",

@@ -197,19 +197,31 @@ class FrameworkProfile:
 
     gemm_slowdown : sustained clocks, shared SMs: training time over isolated time. [-]
     attention_slowdown : the same for forward attention. [-]
+    attention_lag : by family of accelerator, a further factor on attention where the software's kernel was written for an
+        older family than the one whose kernels were measured; 1 for families that are not named. [-]
     attention_backward_ratio : backward over forward time of attention. [-]
     elementwise_slowdown : unfused norms, activations, residuals. [-]
     cast_slowdown : quantise and transpose traffic of low precisions. [-]
-    moe_slowdown : grouped GEMM, permute and router over the dense kernels. [-]
+    moe_slowdown : grouped products of experts over the dense ones. [-]
+    moe_slowdown_fused : the same where one kernel does an expert's products with activation and casts; in the precisions
+        for which `supports` has `fused_experts_<precision>`. [-]
+    permute_slowdown : permuting tokens to experts and back, over other elementwise kernels. [-]
+    router_overhead_s : per mixture layer and micro-batch, forward and backward: the chain of small kernels that scores,
+        sorts and counts tokens, and waits for the counts. [s]
     host_overhead_s : launch floor per layer and micro-batch, forward and backward. [s]
+    host_overhead_moe_s : added to it in a layer with experts: router, permutation, dispatch and combine. [s]
     host_overhead_per_expert_s : added to it for every routed expert on the rank. [s]
+    host_share_unquantised : of both, what is left in 16 bits: no casts and scales to launch. [-]
     host_share_partial_graphs : of `host_overhead_s`, what is left where some modules run as recorded graphs. [-]
     scan_slowdown : Mamba-2 scan and convolution in training over their bytes at streaming speed. [-]
-    ep_exposed_overlapped : as `ep_exposed`, where the all-to-all is interleaved with another micro-batch's compute. [-]
+    ep_exposed_scale_out : as `ep_exposed`, for the part of the all-to-all that leaves the scale-up domain. [-]
+    ep_exposed_overlapped : of both, the share that still shows where the all-to-all is interleaved with another
+        micro-batch's compute. [-]
     chunk_overhead_s : per pipeline chunk and micro-batch, forward and backward: waiting for the neighbour, small kernels. [s]
     tp_exposed, cp_exposed, ep_exposed, pp_exposed, dp_exposed, fsdp_exposed :
         share of that communication that is not hidden behind compute. [-]
-    jitter_per_doubling : step slowdown per doubling of accelerators above 1,024 (waiting for the slowest). [-]
+    jitter_per_doubling : step slowdown per doubling of accelerators above `jitter_from` (waiting for the slowest). [-]
+    jitter_from : accelerators up to which nobody waits. [-]
     residual_sigma : spread of log(measured / predicted) over the measured runs of this software, dense models. [-]
     residual_sigma_moe : the same for mixtures of experts; 0 where it is taken for that of dense models. [-]
     memory_overhead_bytes : context, communicators, workspaces and fragmentation on every accelerator. [B]
@@ -234,9 +246,17 @@ class FrameworkProfile:
     jitter_per_doubling: float
     residual_sigma: float
     supports: Mapping[str, bool] = field(default_factory=dict)
+    host_overhead_moe_s: float = 0.0
     host_overhead_per_expert_s: float = 0.0
+    host_share_unquantised: float = 1.0
     host_share_partial_graphs: float = 1.0
     scan_slowdown: float = 1.0
+    attention_lag: Mapping[str, float] = field(default_factory=dict)
+    jitter_from: float = 1024.0
+    moe_slowdown_fused: float = 1.0
+    permute_slowdown: float = 1.0
+    router_overhead_s: float = 0.0
+    ep_exposed_scale_out: float = 0.9
     ep_exposed_overlapped: float = 0.15
     chunk_overhead_s: float = 0.0
     residual_sigma_moe: float = 0.0

@@ -25,12 +25,15 @@ class StepConfig:
     global_batch : sequences in a step, over all replicas. [-]
     seq_len : tokens in a sequence. [-]
     precision : `bf16`, `fp16`, `fp8` (delayed or current scaling), `mxfp8`, `nvfp4`: of the big matrix products.
+    load_imbalance : tokens on the busiest expert rank over the mean, in a mixture of experts: 1 where routing is forced
+        to balance, as in benchmarks. Slows experts, dispatch and memory of that rank. [-]
     """
 
     global_batch: int
     seq_len: int
     precision: str
     optimizer: OptimizerSpec = OptimizerSpec()
+    load_imbalance: float = 1.0
 
     @property
     def tokens_per_step(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,22 +80,33 @@ def products(
     name: str = "gemm",
     module: Recompute = Recompute.NONE,
     cast_module: Recompute = Recompute.NORM,
+    load_imbalance: float = 1.0,
 ) -> tuple[Work, ...]:
-    """Matrix products, and the casts of their inputs where the step's precision has any. Seconds in training."""
+    """Matrix products, and the casts of their inputs where the step's precision has any. Seconds in training.
+
+    load_imbalance : rows of the busiest rank over those in `gemms`; its time counts, the FLOP stay those of the mean.
+    """
     arithmetic = kernels.ARITHMETIC[config.precision]
     times: list[FloatLike] = [0.0, 0.0, 0.0, 0.0]
     flop: FloatLike = 0.0
     ideal: FloatLike = 0.0
-    for gemm in gemms:
-        forward, backward = kernels.gemm_passes_s(gemm, accelerator=accelerator, arithmetic=arithmetic)
-        slow = profile.gemm_slowdown * (profile.moe_slowdown if gemm.grouped else 1.0)
+    for mean in gemms:
+        gemm = mean if load_imbalance == 1.0 else replace(mean, m=mean.m * load_imbalance)
+        forward, backward = kernels.gemm_passes_s(
+            gemm, accelerator=accelerator, arithmetic=arithmetic, uneven=load_imbalance > 1.0
+        )
+        fused = gemm.grouped and has_fused_experts(profile, config.precision)
+        grouped = profile.moe_slowdown_fused if fused else profile.moe_slowdown
+        slow = profile.gemm_slowdown * (grouped if gemm.grouped else 1.0)
         cast_forward, cast_backward = kernels.cast_passes_s(
             gemm, accelerator=accelerator, precision=config.precision, profile=profile
         )
+        if fused:
+            cast_forward, cast_backward = 0.0, 0.0
         added = (slow * forward, slow * backward, cast_forward, cast_backward)
         times = [time + more for time, more in zip(times, added, strict=True)]
-        flop = flop + gemm.flop
-        ideal = ideal + gemm.flop / accelerator.peak_flop_per_s[arithmetic if gemm.quantised else "bf16"]
+        flop = flop + mean.flop
+        ideal = ideal + mean.flop / accelerator.peak_flop_per_s[arithmetic if gemm.quantised else "bf16"]
     forward_s, backward_s, cast_forward_s, cast_backward_s = times
     work = Work(
         name=name,
@@ -110,6 +121,11 @@ def products(
         return (work,)
     casts = Work(name="casts", forward_s=cast_forward_s, backward_s=cast_backward_s, module=module | cast_module)
     return (work, casts)
+
+
+def has_fused_experts(profile: FrameworkProfile, precision: str) -> bool:
+    """Whether one kernel does an expert's products together with the activation and the casts between them."""
+    return bool(profile.supports.get(f"fused_experts_{precision}", False))
 
 
 def streamed(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from makespan.network import all_gather_s, all_to_all_s, members_per_tier
+from makespan.network import GroupPlacement, all_gather_s, all_to_all_s, members_per_tier
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.layout import Recompute, Schedule
 from makespan.specs.model import ModelSpec
@@ -12,13 +14,17 @@ from makespan.specs.training import StepConfig
 from makespan.step import kernels
 from makespan.step.arrays import FloatArray, LayoutArrays
 from makespan.step.attention import norm_work, tensor_parallel_traffic
-from makespan.step.blocks import ACTIVATION_BYTES, Block, Traffic, Work, products, streamed
+from makespan.step.blocks import ACTIVATION_BYTES, Block, Traffic, Work, has_fused_experts, products, streamed
 from makespan.workload import dense_ffn_gemms, expert_gemms, latent_gemms, router_gemm, side_ffn_gemms
 from makespan.workload.parameters import routed_width
 
 UNFUSED_PASSES = 20.0
 """Passes over the inner width when bias, clamp, sigmoid and products run as kernels of their own: 4 for adding the bias to
 gate and up, about 16 for seven kernels that read one or two operands and write one. Counted, not measured."""
+
+PERMUTE_PASSES = 6.0
+"""Passes over the vector of a routed copy: permuted before the dispatch, sorted by expert after it, and back: three times
+read and written in the forward."""
 
 PERMUTE_BACKWARD_RATIO = 2.2
 """Backward over forward traffic of permuting: gradients of tokens and of routing weights."""
@@ -61,7 +67,7 @@ def dense_block(
 
 
 def _expert_streams(
-    model: ModelSpec, cluster: ClusterSpec, profile: FrameworkProfile, keys: LayoutArrays, tokens: FloatArray
+    model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, keys: LayoutArrays
 ) -> tuple[Work, Work]:
     """Permute and unpermute; activation of the routed experts.
 
@@ -70,45 +76,66 @@ def _expert_streams(
     source leaves the biases out).
     """
     assert model.moe is not None
-    routed = tokens / keys.tp * model.moe.top_k * ACTIVATION_BYTES
+    routed = _routed_copies(model, config, keys) * ACTIVATION_BYTES
     passes = 3.0 if model.gated else 2.0
     biases = 0.0
-    if model.mlp_bias or model.attention_sinks:
+    if has_fused_experts(profile, config.precision):
+        passes = 0.0
+    elif model.mlp_bias or model.attention_sinks:
         biases = UNFUSED_PASSES * model.moe.expert_ffn + 2.0 * model.hidden
 
-    def stream(width: float, module: Recompute) -> Work:
+    def stream(name: str, width: float, module: Recompute, slowdown: float) -> Work:
         return streamed(
-            "permute",
+            name,
             routed * width,
             cluster.accelerator,
-            slowdown=profile.elementwise_slowdown,
+            slowdown=profile.elementwise_slowdown * slowdown,
             backward_ratio=PERMUTE_BACKWARD_RATIO,
             module=module,
         )
 
+    inner = passes * model.moe.expert_ffn + biases
     return (
-        stream(6.0 * routed_width(model), Recompute.EXPERTS),
-        stream(passes * model.moe.expert_ffn + biases, Recompute.ACTIVATION | Recompute.EXPERTS),
+        stream("permute", PERMUTE_PASSES * routed_width(model), Recompute.EXPERTS, profile.permute_slowdown),
+        stream("expert_elementwise", inner, Recompute.ACTIVATION | Recompute.EXPERTS, 1.0),
     )
 
 
-def _expert_traffic(
-    model: ModelSpec, cluster: ClusterSpec, profile: FrameworkProfile, keys: LayoutArrays, tokens: FloatArray
-) -> Traffic:
-    """Dispatch and combine, and the expert-tensor gather of tokens; the mirror image in the backward."""
+def _routed_copies(model: ModelSpec, config: StepConfig, keys: LayoutArrays) -> FloatArray:
+    """Copies of tokens that the busiest rank sends to experts, and that its experts get, for one micro-batch. [-]"""
     assert model.moe is not None
-    sent = tokens / keys.tp * model.moe.top_k * routed_width(model) * ACTIVATION_BYTES
-    group = members_per_tier(cluster.fabric, keys.ep, keys.etp)
-    exchange = 2.0 * all_to_all_s(cluster.fabric, group, sent, copies_per_token=float(model.moe.top_k))
-    inner = members_per_tier(cluster.fabric, keys.etp, 1)
-    gather = 2.0 * all_gather_s(cluster.fabric, inner, sent * keys.etp)
+    tokens = keys.micro_batch * (config.seq_len / keys.cp)
+    return tokens / keys.tp * (model.moe.top_k * config.load_imbalance)
+
+
+def _expert_traffic(
+    model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, keys: LayoutArrays
+) -> tuple[Traffic, Traffic]:
+    """Dispatch and combine inside the scale-up domain, with the expert-tensor gather of tokens; and beyond it.
+
+    The backward is the mirror image. The busiest rank sets the pace.
+    """
+    assert model.moe is not None
+    sent = _routed_copies(model, config, keys) * routed_width(model) * ACTIVATION_BYTES
+    fabric = cluster.fabric
+    group = members_per_tier(fabric, keys.ep, keys.etp)
+    copies = float(model.moe.top_k)
+    everywhere = 2.0 * all_to_all_s(fabric, group, sent, copies_per_token=copies)
+    domain = replace(fabric, tiers=fabric.tiers[:1])
+    near = GroupPlacement(size=group.size, members=group.members[:1])
+    inside = 2.0 * all_to_all_s(domain, near, sent, copies_per_token=copies)
+    gather = 2.0 * all_gather_s(fabric, members_per_tier(fabric, keys.etp, 1), sent * keys.etp)
     overlapped = (keys.ep_overlap > 0) | (keys.schedule == int(Schedule.DUALPIPE))
-    return Traffic(
-        name="ep",
-        forward_s=exchange + gather,
-        backward_s=exchange + gather,
-        exposed=np.where(overlapped, profile.ep_exposed_overlapped, profile.ep_exposed),
-        module=Recompute.EXPERTS,
+    shows = np.where(overlapped, profile.ep_exposed_overlapped, 1.0)
+
+    def traffic(seconds: FloatArray, exposed: float) -> Traffic:
+        return Traffic(
+            name="ep", forward_s=seconds, backward_s=seconds, exposed=exposed * shows, module=Recompute.EXPERTS
+        )
+
+    return (
+        traffic(np.asarray(inside + gather), profile.ep_exposed),
+        traffic(np.asarray(everywhere - inside), profile.ep_exposed_scale_out),
     )
 
 
@@ -120,17 +147,27 @@ def moe_block(
     accelerator = cluster.accelerator
     tokens = keys.micro_batch * (config.seq_len / keys.cp)
     router = router_gemm(model, tokens=tokens / keys.tp)
+    sorting = 0.5 * profile.router_overhead_s
     work = [
         *products((router,), config, accelerator, profile),
+        Work(name="router", forward_s=sorting, backward_s=sorting, module=Recompute.EXPERTS),
         norm_work(model, cluster, profile, keys, tokens),
-        *_expert_streams(model, cluster, profile, keys, tokens),
+        *_expert_streams(model, config, cluster, profile, keys),
     ]
     experts = expert_gemms(model, tokens=tokens, tp=keys.tp, ep=keys.ep, etp=keys.etp)
-    work += products(experts, config, accelerator, profile, name="experts", module=Recompute.EXPERTS)
+    work += products(
+        experts,
+        config,
+        accelerator,
+        profile,
+        name="experts",
+        module=Recompute.EXPERTS,
+        load_imbalance=config.load_imbalance,
+    )
     if model.moe.latent:
         work += products(latent_gemms(model, tokens=tokens, tp=keys.tp), config, accelerator, profile)
     side = side_ffn_gemms(model, tokens=tokens, tp=keys.tp)
-    traffic = [_expert_traffic(model, cluster, profile, keys, tokens)]
+    traffic = list(_expert_traffic(model, config, cluster, profile, keys))
     if side:
         work += products(side, config, accelerator, profile, module=Recompute.MLP)
         width = model.moe.shared_ffn + model.moe.dense_residual_ffn

@@ -132,12 +132,17 @@ def assemble(
 
 
 def host_floor_s(
-    profile: FrameworkProfile, keys: LayoutArrays, *, num_blocks: int, num_experts: FloatLike
+    profile: FrameworkProfile, keys: LayoutArrays, *, num_blocks: int, num_experts: FloatLike, quantised: bool = True
 ) -> FloatArray:
-    """Launch time of a layer on the host, forward and backward: nothing under a graph of the whole iteration. [s]"""
+    """Launch time of a layer on the host, forward and backward: nothing under a graph of the whole iteration. [s]
+
+    quantised : the products run in 8 or 4 bits, so casts and scales are launched too.
+    """
     launches = profile.host_overhead_s * num_blocks / BLOCKS_OF_A_FULL_LAYER
     partial = np.where(keys.cuda_graphs == int(CudaGraphs.PARTIAL), profile.host_share_partial_graphs, 1.0)
-    full = launches * partial + profile.host_overhead_per_expert_s * num_experts
+    experts = profile.host_overhead_per_expert_s * num_experts + profile.host_overhead_moe_s * (num_experts > 0)
+    full = launches * partial + experts
+    full = full * (1.0 if quantised else profile.host_share_unquantised)
     return np.where(keys.cuda_graphs == int(CudaGraphs.FULL), 0.0, full)
 
 
@@ -166,7 +171,11 @@ def layer_times(
     names = [name for name in (kind.mixer, kind.ffn) if name]
     blocks = tuple(makers[name](model, config, cluster, profile, keys) for name in names)
     floor = host_floor_s(
-        profile, keys, num_blocks=len(blocks), num_experts=sum((block.num_experts for block in blocks), start=0.0)
+        profile,
+        keys,
+        num_blocks=len(blocks),
+        num_experts=sum((block.num_experts for block in blocks), start=0.0),
+        quantised=kernels.CAST_PASSES[config.precision] > 0.0,
     )
     if np.any(keys.offload & int(Offload.ACTIVATIONS)):
         blocks += (Block(work=(), traffic=(_offload_traffic(model, config, cluster, keys, kind),)),)
