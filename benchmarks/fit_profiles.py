@@ -50,6 +50,8 @@ class Prior:
 PRIORS: Mapping[str, Prior] = {
     "gemm_slowdown": Prior(1.15, 0.1, 0.8, 1.6),
     "attention_slowdown": Prior(1.2, 0.15, 0.8, 4.0),
+    "attention_lag.hopper": Prior(1.7, 0.3, 1.0, 4.0),
+    "attention_lag.blackwell": Prior(2.5, 0.3, 1.0, 6.0),
     "attention_backward_ratio": Prior(3.1, 0.05, 2.0, 4.5),
     "elementwise_slowdown": Prior(1.2, 0.4, 0.2, 5.0),
     "cast_slowdown": Prior(1.0, 0.5, 0.1, 4.0),
@@ -69,6 +71,22 @@ PRIORS: Mapping[str, Prior] = {
     "jitter_per_doubling": Prior(0.003, 0.7, 1e-5, 0.03),
 }
 """Physical values and how far a fit may pull them, before any row is looked at (docs/explain/step.md)."""
+
+
+def value_of(profile: FrameworkProfile, name: str) -> float:
+    """A factor by name; `mapping.key` for one entry of a mapping, 1 where it has none."""
+    field, _, key = name.partition(".")
+    value = getattr(profile, field)
+    return float(value.get(key, 1.0) if key else value)
+
+
+def with_values(profile: FrameworkProfile, values: Mapping[str, float]) -> FrameworkProfile:
+    """The profile with these factors, named as in `value_of`."""
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        field, _, key = name.partition(".")
+        changes[field] = {**changes.get(field, getattr(profile, field)), key: value} if key else value
+    return dataclasses.replace(profile, **changes)
 
 
 @dataclass(frozen=True)
@@ -129,8 +147,7 @@ def log_errors(runs: Sequence[Run], factors: Mapping[str, float]) -> np.ndarray:
     for place, run in enumerate(runs):
         case = run.case
         assert case.layout is not None
-        changed = {name: value * run.ratios[name] for name, value in factors.items()}
-        profile = dataclasses.replace(case.profile, **changed)
+        profile = with_values(case.profile, {n: value * run.ratios.get(n, 1.0) for n, value in factors.items()})
         arrays = evaluate(case.model, case.config, case.cluster, profile, LayoutArrays.of([case.layout]))
         errors[place] = math.log(float(arrays.time_s[0]) / run.seconds)
     return errors
@@ -213,11 +230,11 @@ def main() -> None:
     development = [run for run in runs if run.fold != HOLD_OUT]
     held = {pair.split("=")[0]: float(pair.split("=")[1]) for pair in asked.hold.split(",") if pair}
     names = [name for name in asked.free.split(",") if name]
-    start = {name: getattr(profile, name) or PRIORS[name].centre for name in names}
+    start = {name: value_of(profile, name) or PRIORS[name].centre for name in names}
     if held:
         for index, run in enumerate(runs):
-            changes = {name: value * run.ratios[name] for name, value in held.items()}
-            case = dataclasses.replace(run.case, profile=dataclasses.replace(run.case.profile, **changes))
+            changes = {name: value * run.ratios.get(name, 1.0) for name, value in held.items()}
+            case = dataclasses.replace(run.case, profile=with_values(run.case.profile, changes))
             runs[index] = dataclasses.replace(run, case=case)
         development = [run for run in runs if run.fold != HOLD_OUT]
     best = fit(development, start) if names else {}

@@ -208,7 +208,7 @@ def build_framework(r: Reader) -> FrameworkProfile:
     values: dict[str, Any] = {}
     for f in fields(FrameworkProfile):
         required = f.default is MISSING and f.default_factory is MISSING
-        if f.name in ("name", "supports", "measured_on", "largest_measured"):
+        if f.name in ("name", "supports", "measured_on", "largest_measured", "attention_lag"):
             continue
         key, quantity = f.name, "factor"
         for suffix, unit in (("_s", "time"), ("_bytes", "data")):
@@ -222,6 +222,8 @@ def build_framework(r: Reader) -> FrameworkProfile:
         values["measured_on"] = tuple(measured.split() if isinstance(measured, str) else measured)
     if r.has("largest_measured"):
         values["largest_measured"] = round(float(r.node("largest_measured")))
+    if r.has("attention_lag"):
+        values["attention_lag"] = {key: r.number(f"attention_lag.{key}", "factor") for key in r.keys("attention_lag")}
     supports = {key: bool(r.node(f"supports.{key}")) for key in r.keys("supports")}
     return FrameworkProfile(name=r.name, supports=supports, **values)
 

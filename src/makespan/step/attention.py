@@ -73,7 +73,8 @@ def _scores(
         extra = min(kernels.WINDOW_KERNEL_RATIO * band, attended_pairs(config.seq_len, window=None, causal=True)) - band
         kernel_flop = flop + 2.0 * (1.0 - full) * extra * model.num_heads * score_dims(model) * share
     pieces = np.where(keys.cp_kind == int(ContextKind.ALL_TO_ALL), 1, keys.cp)
-    forward = profile.attention_slowdown * kernels.attention_forward_s(
+    lag = profile.attention_lag.get(cluster.accelerator.family, 1.0)
+    forward = (profile.attention_slowdown * lag) * kernels.attention_forward_s(
         kernel_flop,
         accelerator=cluster.accelerator,
         seq_len=config.seq_len / pieces,

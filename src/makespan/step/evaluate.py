@@ -22,13 +22,10 @@ from makespan.step.arrays import FloatArray, IntArray, LayoutArrays, StepArrays
 from makespan.step.blocks import ACTIVATION_BYTES
 from makespan.step.data_parallel import data_parallel_times, fully_sharded
 from makespan.step.layer import LayerTimes, head_times, layer_times
-from makespan.step.memory import memory_bytes, stage_state
+from makespan.step.memory import memory_bytes, memory_columns, stage_state, with_optimizer
 from makespan.step.pipeline import StagePlan, bubble_s, plan_stages
 from makespan.step.schedules import PassTimes, batch_s
 from makespan.workload import layer_kinds
-
-JITTER_FREE_ACCELERATORS = 1024.0
-"""Profiles state jitter per doubling above this size (see `FrameworkProfile.jitter_per_doubling`)."""
 
 CHUNK_ROWS = 16384
 """Rows at a time: the working arrays of a chunk stay in a core's cache."""
@@ -182,7 +179,7 @@ def pipe_traffic_s(model: ModelSpec, config: StepConfig, cluster: ClusterSpec, l
 
 def jitter_factor(profile: FrameworkProfile, num_accelerators: IntArray) -> FloatArray:
     """Step time over that of a run small enough not to wait for stragglers. [-]"""
-    doublings = np.log2(np.maximum(num_accelerators / JITTER_FREE_ACCELERATORS, 1.0))
+    doublings = np.log2(np.maximum(num_accelerators / profile.jitter_from, 1.0))
     return np.asarray(1.0 + profile.jitter_per_doubling * doublings)
 
 
@@ -231,7 +228,7 @@ def _evaluate_rows(
     )
     quiet = batch + pipe_exposed + handover + fill + data.exposed_s + data.optimizer_s
     factor = jitter_factor(profile, layouts.num_accelerators)
-    memory = memory_bytes(model, config, profile, layouts, plan, state)
+    memory = memory_bytes(model, config, profile, layouts, plan, state, detail=detail)
 
     ideal_s = table.of_kinds([times.ideal_s for times in table.kinds])
     ideal = slots_of(model, plan, ideal_s, head.ideal_s[index], alone)
@@ -263,7 +260,7 @@ def _evaluate_rows(
             "memory.stage": memory.stage.astype(np.float64),
             "executed_flop": _executed_flop(model, config, layouts, table),
         }
-        columns |= {f"memory.{kind}": value for kind, value in memory.by_kind.items()}
+        columns |= memory_columns(memory)
     return columns
 
 
@@ -323,6 +320,7 @@ def evaluate(
     StepArrays : the first broken rule of a layout is its status. Times and memory are NaN under a structural status or
         NOT_SUPPORTED, and given under OUT_OF_MEMORY.
     """
+    config = with_optimizer(config, profile)
     status = np.empty(len(layouts), dtype=np.int64)
     blocked = np.empty(len(layouts), dtype=np.bool_)
     for start in range(0, len(layouts), CHUNK_ROWS):
