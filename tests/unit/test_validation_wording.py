@@ -357,3 +357,27 @@ def test_words_that_mean_nothing_are_said_and_the_default_is_taken():
     assert case.layout.sharding is Sharding.ZERO1
     for text in ("'sometimes' not understood", "'magic' not understood", "taken for llama3_70b"):
         assert text in said
+
+
+def test_silent_jax_rows_recompute_where_they_could_not_have_run_otherwise():
+    base = {
+        "id": "r",
+        "framework": "Paxml/JAX",
+        "date": "2024-01",
+        "gpu": "h100-sxm",
+        "n_gpus": "256",
+        "tp": "1",
+        "pp": "1",
+        "micro_batch": "4",
+        "global_batch": "1024",
+        "seq_len": "2048",
+        "precision": "bf16",
+    }
+    small = case_of(base | {"model": "gpt3_5b"}, MODELS)
+    large = case_of(base | {"model": "gpt3_175b", "micro_batch": "8", "global_batch": "2048"}, MODELS)
+    maxtext = case_of(base | {"model": "gpt3_5b", "framework": "MaxText"}, MODELS)
+
+    assert small.layout.recompute is Recompute.NONE
+    assert large.layout.recompute is Recompute.FULL
+    assert any("without recompute: full taken" in note for note in large.notes)
+    assert maxtext.layout.recompute is Recompute.SELECTIVE

@@ -127,8 +127,8 @@ def compare_row(
         status, reason = _judge(case, estimate, doubts)
     except NotExpressible as error:
         reason = "; ".join([str(error), *doubts])
-    except (ValueError, ArithmeticError, LookupError, TypeError) as error:
-        reason = f"the step model refuses it: {str(error)[:120] or type(error).__name__}"
+    except Exception as error:  # one row's fault, or ours, does not keep the others from their answer
+        reason = f"the step model refuses it: {type(error).__name__} {str(error)[:120]}".rstrip()
     if status != OK:
         estimate = None
     result = RowResult(

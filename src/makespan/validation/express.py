@@ -14,6 +14,7 @@ from makespan.specs.layout import CudaGraphs, Layout, Recompute, Sharding
 from makespan.specs.model import ModelSpec
 from makespan.specs.step import SearchConstraints
 from makespan.specs.training import OptimizerSpec, StepConfig
+from makespan.step import step_estimate
 from makespan.validation.architectures import model_spec
 from makespan.validation.cells import NotExpressible, count, needed_count, number, text_of
 from makespan.validation.files import Row, mapping
@@ -94,6 +95,7 @@ def case_of(row: Row, models: Mapping[str, Any]) -> Case:
     layout, constraints = _layout(row, model, config, cluster, software, notes)
     if layout is not None:
         model = _with_kv_heads(model, layout.tp, notes)
+        layout = _to_fit(layout, row, model, config, cluster, software, notes)
     return Case(
         model=model,
         config=config,
@@ -157,6 +159,9 @@ def _global_batch(row: Row, notes: list[str]) -> int:
 
 def _optimizer(row: Row, notes: list[str]) -> OptimizerSpec:
     text = text_of(row, "notes")
+    if re.search(r"precision=[\w-]+/pure\b", text):
+        notes.append("gradients summed in 2 bytes each")
+        return OptimizerSpec(gradient_bytes=2.0)
     if re.search(r"reduced[- ]precision optimizer (moments|states)|(bf16|fp8|8-bit)[- ](optimizer )?moments", text):
         notes.append("moments of the optimizer in 2 bytes each")
         return OptimizerSpec(moment_bytes=4.0)
@@ -277,6 +282,30 @@ def _recompute(row: Row, model: ModelSpec, pp: int, software: Software, notes: l
     recompute = software.recompute_latent if model.mla is not None else software.recompute
     notes.append(f"recompute not stated: {recompute.label}")
     return recompute
+
+
+FAR_BEYOND = 7 / 6
+"""Estimated over existing memory from which a layout cannot have run as assumed: more than the memory model's error."""
+
+
+def _to_fit(
+    layout: Layout,
+    row: Row,
+    model: ModelSpec,
+    config: StepConfig,
+    cluster: ClusterSpec,
+    software: Software,
+    notes: list[str],
+) -> Layout:
+    """The layout with heavier recompute where the row is silent on it and the estimated memory is far too large."""
+    heavier = software.recompute_to_fit
+    if heavier is None or text_of(row, "recompute"):
+        return layout
+    memory = step_estimate(model, config, cluster, software.profile, layout).memory
+    if memory.total_bytes <= FAR_BEYOND * cluster.accelerator.hbm_bytes:
+        return layout
+    notes.append(f"{memory.total_bytes / 1e9:.0f} GB without recompute: {heavier.label} taken")
+    return dataclasses.replace(layout, recompute=heavier)
 
 
 def _replicas(num_accelerators: int, each: int, stated: int | None, notes: list[str]) -> int:

@@ -25,6 +25,7 @@ class Software:
     kind : `megatron`, `fsdp` or `jax`.   interleaves : a blank `vpp` may mean one layer a chunk.
     shards : blank `tp` and `pp` mean 1.   selective : what the word alone means in `recompute`.
     sharding, recompute, recompute_latent : for blank cells; the last one for models with latent attention.
+    recompute_to_fit : for blank cells, where the estimate without it is far beyond the memory; None for no such rule.
     switches : names of what the row switched on in the profile.
     variants : names of what else tells its configuration from another's.
     """
@@ -37,6 +38,7 @@ class Software:
     sharding: Sharding
     recompute: Recompute
     recompute_latent: Recompute
+    recompute_to_fit: Recompute | None
     switches: tuple[str, ...]
     variants: tuple[str, ...]
 
@@ -90,8 +92,15 @@ def _resolved(row: Row, rule: Mapping[str, Any], profile: FrameworkProfile, note
     blank = rule["blank"]
     profile, switches = _switched(row, profile)
     notes += switches
+    variants = tuple(
+        rule["name"]
+        for rule in mapping()["variants"]
+        if re.search(rule["match"], row.get("notes") or "", re.IGNORECASE)
+    )
+    if "natural routing" in variants:
+        notes.append("routing was not forced to balance: predicted as if it were")
     recompute = Recompute.parse(blank["recompute"])
-    latent = blank.get("recompute_latent")
+    latent, to_fit = blank.get("recompute_latent"), blank.get("recompute_to_fit")
     return Software(
         profile=profile,
         kind=rule["class"],
@@ -101,12 +110,9 @@ def _resolved(row: Row, rule: Mapping[str, Any], profile: FrameworkProfile, note
         sharding=Sharding[blank["sharding"].upper()],
         recompute=recompute,
         recompute_latent=Recompute.parse(latent) if latent else recompute,
+        recompute_to_fit=Recompute.parse(to_fit) if to_fit else None,
         switches=switches,
-        variants=tuple(
-            rule["name"]
-            for rule in mapping()["variants"]
-            if re.search(rule["match"], row.get("notes") or "", re.IGNORECASE)
-        ),
+        variants=variants,
     )
 
 
