@@ -291,7 +291,7 @@ def moe_predict(accelerator: AcceleratorSpec, precision: str) -> Predict:
 
     def predict(c: Mapping[str, float], rows: Any) -> np.ndarray:
         dense = accelerator.kernels.gemm[precision]
-        efficiency = replace(dense, half_m=c["half_m"], half_n=c["half_n"])
+        efficiency = replace(dense, half_m=c["half_m"])
         kernels = replace(accelerator.kernels, gemm={precision: efficiency})
         spec = replace(accelerator, kernels=kernels)
         copies = rows.num_experts.to_numpy(dtype=float) / rows.moe_ep_size.to_numpy()
@@ -324,7 +324,6 @@ def fit_moe(table: Any, system: str, accelerator: AcceleratorSpec, precision: st
     used = used[~held_out(used, MOE_SHAPE)]
     coefficients = {
         "half_m": Coefficient(start=150.0, low=0.0, high=1500.0),
-        "half_n": Coefficient(start=150.0, low=0.0, high=1500.0),
         "permute_bytes": Coefficient(start=5.0, low=0.0, high=60.0),
         "start_us": Coefficient(start=30.0, low=1.0, high=300.0),
     }

@@ -181,7 +181,7 @@ def test_no_fact_is_later_than_the_day_asked_for(day: dt.date):
     assert late == []
 
 
-OPTIONAL = {"half_n", "wave_weight", "softmax_head_dim", "half_waves", "multiprocessors", "uneven_experts"} | {
+OPTIONAL = {"wave_weight", "softmax_head_dim", "half_waves", "multiprocessors", "uneven_experts"} | {
     "host_bytes_per_s"
 }
 """What an entry may leave out: at their default the formula does without them."""

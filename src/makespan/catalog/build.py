@@ -96,7 +96,6 @@ def build_accelerator(r: Reader) -> AcceleratorSpec:
             overhead_s=r.number(f"{path}.overhead", "time"),
             half_k=r.number(f"{path}.half_k", "factor", 0.0),
             half_m=r.number(f"{path}.half_m", "factor", 0.0),
-            half_n=r.if_known(f"{path}.half_n", "factor", 0.0),
             wave_weight=r.if_known(f"{path}.wave_weight", "fraction", 0.0),
         )
     return AcceleratorSpec(

@@ -51,27 +51,30 @@ def _ring_s(
 ) -> FloatLike:
     """One collective that passes parts around rings; `both` for the two halves of an all-reduce. [s]"""
     size = group.size
-    share = message_bytes * (size - 1) / size
-    slowest: FloatLike = np.zeros_like(np.asarray(share, dtype=np.float64))
-    latency: FloatLike = np.zeros_like(slowest)
+    share: FloatLike = np.asarray(message_bytes * (size - 1) / size, dtype=np.float64)
+    slowest: FloatLike = np.zeros_like(share)
+    latency: FloatLike = np.zeros_like(share)
     inner: FloatLike = np.ones_like(np.asarray(size, dtype=np.float64))
     for tier, members in zip(fabric.tiers, group.members, strict=True):
-        crosses = members > inner
-        passes = 2.0 if both and not tier.in_network_reduction else 1.0
+        crosses = np.asarray(members > inner)
+        if not crosses.any():
+            continue
         hops = members / inner - 1
         measured = tier.collectives
         if measured is None:
-            slowest = np.maximum(slowest, crosses * passes * share / (inner * tier.effective_bytes_per_s))
+            passes = 2.0 if both and not tier.in_network_reduction else 1.0
+            moved = passes * share
+            rate = tier.effective_bytes_per_s
             if both and tier.in_network_reduction:
                 hops = crosses * 2.0
-            latency = latency + tier.latency_s * ((2.0 * hops) if passes == 2.0 else hops)
+            latency = latency + (tier.latency_s * passes) * hops
         else:
             passes = 2.0 if both else 1.0
-            moved = passes * message_bytes * (1.0 - measured.own_part_saved[kind] / size)
+            moved = (passes * message_bytes) * (1.0 - measured.own_part_saved[kind] / size)
             rate = tier.bytes_per_s / tier.oversubscription * measured.efficiency[kind]
-            slowest = np.maximum(slowest, crosses * moved / (inner * rate))
             latency = latency + crosses * (measured.launch_s + _ramp_s(measured, moved / inner))
-            latency = latency + passes * measured.hop_s * hops
+            latency = latency + (passes * measured.hop_s) * hops
+        slowest = np.maximum(slowest, crosses * moved / (inner * rate))
         inner = members
     return slowest + latency
 
@@ -134,7 +137,9 @@ def all_to_all_s(
     total: FloatLike = np.zeros_like(np.asarray(sent_bytes * group.size, dtype=np.float64))
     inner: FloatLike = np.ones_like(np.asarray(group.size, dtype=np.float64))
     for index, (tier, members) in enumerate(zip(fabric.tiers, group.members, strict=True)):
-        crosses = members > inner
+        crosses = np.asarray(members > inner)
+        if not crosses.any():
+            continue
         share = (members - inner) / group.size
         if copies_per_token is not None and index > 0:
             share = share * distinct_destinations(group.size / inner, copies_per_token) / copies_per_token

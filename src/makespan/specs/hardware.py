@@ -13,7 +13,7 @@ class GemmEfficiency:
     time = overhead + (compute^4 + memory^4)^(1/4), compute = 2mnk / (peak * flop_utilisation) * (1 + half_k / k),
     memory = bytes / (bandwidth * hbm_utilisation). Of the compute, the share `wave_weight` comes in whole waves of tiles
     over the multiprocessors (`KernelSpec.multiprocessors`), the rest in proportion. Grouped (expert) products: compute
-    also times (1 + half_m / m) (1 + half_n / narrow), m the rows of one expert, narrow the shorter side of its matrix.
+    also times (1 + half_m / m), m the rows of one expert.
     """
 
     flop_utilisation: float
@@ -21,7 +21,6 @@ class GemmEfficiency:
     overhead_s: float
     half_k: float = 0.0
     half_m: float = 0.0
-    half_n: float = 0.0
     wave_weight: float = 0.0
 
 
@@ -224,7 +223,17 @@ class FrameworkProfile:
     jitter_from : accelerators up to which nobody waits. [-]
     residual_sigma : spread of log(measured / predicted) over the measured runs of this software, dense models. [-]
     residual_sigma_moe : the same for mixtures of experts; 0 where it is taken for that of dense models. [-]
-    memory_overhead_bytes : context, communicators, workspaces and fragmentation on every accelerator. [B]
+    memory_overhead_bytes : on every accelerator, outside the software's allocator: context, communicators, graphs. [B]
+    fragmentation_fraction : what the allocator holds without using it, of what tensors take at the peak. [-]
+    gradient_bytes, master_bytes : per parameter, where a step does not say (`OptimizerSpec.name` "profile"): gradients as
+        they are summed over micro-batches; the optimizer's copy of 16-bit weights (2 where it keeps only the bits they
+        lack). [B]
+    fsdp_weight_bytes : per parameter under full sharding, weights kept beside the master copy; 0 where the master copy
+        itself is gathered. [B]
+    logit_bytes : of one logit with its copies and gradients, at the peak of the loss. [B]
+    split_logit_bytes : the same where tensor parallelism splits the vocabulary; 0 where it makes no difference. [B]
+    selective_pair_fraction : of two products that read the same tensor (keys and values; gate and up projection), the
+        share of outputs that `selective` recomputation keeps: 1, or 0.5 where every second product is done again. [-]
     measured_on : names of the accelerators the residuals cover; elsewhere the interval is wider.
     largest_measured : accelerators of the largest of those runs; beyond it the interval widens. [-]
     """
@@ -260,6 +269,13 @@ class FrameworkProfile:
     ep_exposed_overlapped: float = 0.15
     chunk_overhead_s: float = 0.0
     residual_sigma_moe: float = 0.0
-    memory_overhead_bytes: float = 6e9
+    memory_overhead_bytes: float = 3e9
+    fragmentation_fraction: float = 0.06
+    gradient_bytes: float = 4.0
+    master_bytes: float = 4.0
+    fsdp_weight_bytes: float = 2.0
+    logit_bytes: float = 10.0
+    split_logit_bytes: float = 0.0
+    selective_pair_fraction: float = 1.0
     measured_on: tuple[str, ...] = ()
     largest_measured: int = 1024

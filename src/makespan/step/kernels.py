@@ -46,9 +46,12 @@ QUERY_BLOCK = 128
 """Queries, and keys, of one tile of flash attention."""
 
 
+_OUTPUT_BYTES = np.array([2.0, 2.0, MAIN_GRADIENT_BYTES])
+
+
 def _fourth_power_mean(compute_s: FloatLike, memory_s: FloatLike) -> FloatLike:
-    squared = compute_s * compute_s, memory_s * memory_s
-    return np.asarray(np.sqrt(np.sqrt(squared[0] * squared[0] + squared[1] * squared[1])))
+    compute, memory = compute_s * compute_s, memory_s * memory_s
+    return np.asarray(np.sqrt(np.sqrt(compute * compute + memory * memory)))
 
 
 def whole_waves(m: FloatLike, n: FloatLike, copies: FloatLike, multiprocessors: int) -> FloatLike:
@@ -87,7 +90,7 @@ def isolated_gemm_s(
     ----------
     m, n, k : sizes; broadcast.   copies : equal products in one grouped kernel.
     arithmetic : key of `KernelSpec.gemm`.   output_bytes : traffic per element of the result.
-    grouped : m is the rows of one expert; small m and narrow experts cost (`half_m`, `half_n`).
+    grouped : m is the rows of one expert; few of them cost (`half_m`).
 
     Notes
     -----
@@ -107,8 +110,6 @@ def isolated_gemm_s(
     compute = work * ((2.0 / peak) * (k + efficiency.half_k))
     if grouped:
         compute = compute * (1.0 + efficiency.half_m / m)
-        if efficiency.half_n:
-            compute = compute * (1.0 + efficiency.half_n / np.minimum(n, k))
     traffic = (copies * INPUT_BYTES[arithmetic]) * k * (m + n) + output_bytes * outputs
     memory = traffic / (accelerator.hbm_bytes_per_s * efficiency.hbm_utilisation)
     return efficiency.overhead_s + _fourth_power_mean(compute, memory)
@@ -123,20 +124,29 @@ def gemm_passes_s(
         them is the caller's to put into `gemm.m`.
     """
     used = arithmetic if gemm.quantised else "bf16"
-
-    def one(m: FloatLike, n: FloatLike, k: FloatLike, output_bytes: float = 2.0) -> FloatLike:
-        return isolated_gemm_s(
-            m, n, k, accelerator=accelerator, arithmetic=used, copies=gemm.copies, output_bytes=output_bytes
+    # Forward, gradient of the inputs, gradient of the weights: one evaluation of the three along a leading axis.
+    shape = np.broadcast(gemm.m, gemm.n, gemm.k, gemm.copies).shape
+    sides = np.empty((3, 3, *shape))
+    sides[0, 0] = sides[0, 1] = sides[2, 2] = gemm.m
+    sides[1, 0] = sides[2, 1] = sides[0, 2] = gemm.n
+    sides[2, 0] = sides[1, 1] = sides[1, 2] = gemm.k
+    outputs = _OUTPUT_BYTES.reshape((3,) + (1,) * len(shape))
+    forward, inputs, weights = np.asarray(
+        isolated_gemm_s(
+            sides[0],
+            sides[1],
+            sides[2],
+            accelerator=accelerator,
+            arithmetic=used,
+            copies=gemm.copies,
+            output_bytes=outputs,
         )
-
-    forward = one(gemm.m, gemm.n, gemm.k)
-    backward = one(gemm.m, gemm.k, gemm.n) + one(gemm.n, gemm.k, gemm.m, MAIN_GRADIENT_BYTES)
+    )
+    backward = inputs + weights
     if gemm.grouped:
-        # The rows of one expert and the width of its matrix set the pace in every pass, whichever role they play.
+        # The rows of one expert set the pace in every pass, whichever role they play.
         efficiency = accelerator.kernels.gemm[used]
         pace = 1.0 + efficiency.half_m / gemm.m
-        if efficiency.half_n:
-            pace = pace * (1.0 + efficiency.half_n / np.minimum(gemm.n, gemm.k))
         if uneven:
             pace = pace * accelerator.kernels.uneven_experts
         forward, backward = forward * pace, backward * pace
