@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from makespan.specs.hardware import ClusterSpec, FrameworkProfile
     from makespan.specs.model import ModelSpec
+    from makespan.specs.step import StepEstimate
     from makespan.specs.training import StepConfig
 
 _SHARED = [
@@ -39,6 +41,7 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @_shared
 @click.option("--layout", metavar="tp=8,pp=16,...", help="Layout; without it the best one is searched.")
+@click.option("--trace", metavar="FILE", help="Write the step of one pipeline as a trace that ui.perfetto.dev opens.")
 def step(
     model: str,
     on: str,
@@ -49,6 +52,7 @@ def step(
     as_of: str | None,
     as_json: bool,
     layout: str | None,
+    trace: str | None,
 ) -> int:
     """Time and memory of one training step of MODEL.
 
@@ -71,12 +75,32 @@ def step(
     else:
         chosen = parse_layout(layout, num_accelerators=cluster.num_accelerators)
         estimate = step_estimate(spec, config, cluster, profile, chosen)
+    if trace is not None:
+        _write_trace(trace, spec, config, cluster, profile, estimate)
     changes = helpful_changes(spec, config, cluster, profile, estimate)
     if as_json:
         emit_json(step_data(estimate, changes))
     else:
         console().print(step_table(spec, config, cluster, profile, estimate, changes))
     return EXIT_OK if estimate.status is LayoutStatus.OK else EXIT_INFEASIBLE
+
+
+def _write_trace(
+    path: str,
+    model: ModelSpec,
+    config: StepConfig,
+    cluster: ClusterSpec,
+    profile: FrameworkProfile,
+    estimate: StepEstimate,
+) -> None:
+    from pathlib import Path
+
+    from makespan.report import step_trace
+
+    if not math.isfinite(estimate.time_s):
+        raise usage_problem("--trace", str(estimate.layout), "a layout that can run", "choose another --layout")
+    step_trace(Path(path), model, config, cluster, profile, estimate)
+    click.echo(f"trace: {path} (open it in ui.perfetto.dev)", err=True)
 
 
 @click.command()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from makespan.report.page import html
     from makespan.report.schema import result_schema
     from makespan.report.step_text import search_data, search_table, step_data, step_table, why_nothing_fits
+    from makespan.report.step_trace import step_trace
 
 _PLACES = {
     "html": "page",
@@ -24,6 +25,7 @@ _PLACES = {
     "search_table": "step_text",
     "step_data": "step_text",
     "step_table": "step_text",
+    "step_trace": "step_trace",
     "terminal": "console",
     "why_nothing_fits": "step_text",
     "write_run": "folder",
@@ -46,6 +48,7 @@ __all__ = [
     "search_table",
     "step_data",
     "step_table",
+    "step_trace",
     "terminal",
     "why_nothing_fits",
     "write_run",

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +29,7 @@ class StageTimes:
     """Seconds of one micro-batch through every chunk; arrays of shape (pp, vpp), chunk c of rank r being stage c pp + r.
 
     layers : names of the layers in each stage, first to last (`HEAD` for logits and loss).
-    communication_s : exposed communication of the layers inside each chunk, part of the three. [s]
+    exposed_fraction : communication of the layers that shows, by kind, as a share of forward and input-gradient passes.
     hop_s : one activation to the next stage. [s]
     """
 
@@ -35,7 +37,7 @@ class StageTimes:
     forward_s: FloatArray
     input_grad_s: FloatArray
     weight_grad_s: FloatArray
-    communication_s: FloatArray
+    exposed_fraction: Mapping[str, float]
     hop_s: float
 
 
@@ -91,13 +93,21 @@ def stage_times(
         sums = [sum(one[name] for name in stage) for stage in stages]
         return np.array(sums).reshape(layout.vpp, layout.pp).T
 
+    held = Counter(name for stage in stages for name in stage)
+    kinds = {kind for times in parts.values() for kind in times.exposed}
+    shown = {
+        kind: sum(
+            count * float(parts[name].exposed[kind][0]) for name, count in held.items() if kind in parts[name].exposed
+        )
+        for kind in sorted(kinds)
+    }
     forward, weight, busy = by_chunk("forward_s"), by_chunk("weight_s"), by_chunk("busy_s")
     return StageTimes(
         layers=stages,
         forward_s=forward,
         input_grad_s=busy - forward - weight,
         weight_grad_s=weight,
-        communication_s=by_chunk("exposed_s"),
+        exposed_fraction={kind: seconds / float((busy - weight).sum()) for kind, seconds in shown.items()},
         hop_s=float(pipe_traffic_s(model, config, cluster, rows)[0]) * profile.pp_exposed,
     )
 
