@@ -175,7 +175,12 @@ def test_printed_times_and_rates_of_the_shipped_rows_agree():
         ("NVLink (H800 400 GB/s) + IB 8x400 Gb/s per node", 400),
         ("intra: NVLINK Gen5 1800 GB/s + NVSWITCH Gen5 | inter: 4x ConnectX-7 IB NDR 400Gb/s", 200),
         ("inter: 1x Ethernet 100Gb/Sec, 8x NVIDIA Quantum-2 CX7 InfiniBand (400Gb/s)", 400),
+        ("3.2 Tbps/node EFA", 400),
+        ("400 Gb/s InfiniBand", 400),
+        ("8x400G RoCE per node", 400),
+        ("1600 Gb/s per node", 200),
         ("NVLink4 8-GPU node", None),
+        ("H100 80G", None),
         ("", None),
     ],
 )

@@ -130,7 +130,9 @@ def _as_run(model: ModelSpec, row: Row, seq_len: int, notes: list[str]) -> Model
     if model.mtp_layers and (without or "automodel" in text_of(row, "framework")):
         model = dataclasses.replace(model, mtp_layers=0)
         notes.append("without multi-token prediction")
-    packed = re.search(r"task=SFT|\bSFT\b.*packed|packed seq", text) or text_of(row, "task") in ("sft", "fine-tuning")
+    packed = re.search(r"task=SFT|\bSFT\b.*packed|packed seq", text) or re.match(
+        r"sft|(full )?fine-?tun", text_of(row, "task")
+    )
     if packed and model.window is None:
         share = float(mapping()["packed_attention_fraction"])
         model = dataclasses.replace(model, window=max(1, round(share * seq_len / 2)))
@@ -164,8 +166,11 @@ def _optimizer(row: Row, notes: list[str]) -> OptimizerSpec:
         return OptimizerSpec(gradient_bytes=2.0)
     if re.search(r"reduced[- ]precision optimizer (moments|states)|(bf16|fp8|8-bit)[- ](optimizer )?moments", text):
         notes.append("moments of the optimizer in 2 bytes each")
-        return OptimizerSpec(moment_bytes=4.0)
-    return OptimizerSpec()
+        return OptimizerSpec(name="profile", moment_bytes=4.0)
+    if row.get("model", "") in mapping()["moments_in_16_bits"] and "bridge" in text_of(row, "framework"):
+        notes.append("moments of the optimizer in 2 bytes each, as in this model's recipes")
+        return OptimizerSpec(name="profile", moment_bytes=4.0)
+    return OptimizerSpec(name="profile")
 
 
 _PRECISIONS = (

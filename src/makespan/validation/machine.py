@@ -12,15 +12,18 @@ from makespan.validation.cells import NotExpressible, count
 from makespan.validation.files import Row, mapping
 
 GIGABIT_BYTES = 1e9 / 8
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:Gb/s|Gbps|Gbit/s|Gb/Sec)")
-_PORTS = re.compile(r"(\d+)\s*x\b")
+PORT_GIGABITS = 200.0
+"""The slowest port that a rate alone may mean: HDR InfiniBand and 200G Ethernet."""
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(Gb/s|Gbps|Gbit/s|Gb/Sec|Tb/s|Tbps|Tbit/s)|(?<!\d)([1248]00)(G)\b")
+_PORTS = re.compile(r"(\d+)\s*x(?:\b|$)")
 _MEMORY = re.compile(r"(\d+)\s*GB HBM\w*\s+([\d.]+)\s*TB/s(?:\s+(\d+)\s*W)?")
 
 
 def scale_out_bytes_per_s(text: str, accelerators_per_node: int) -> float | None:
     """Network rate of one accelerator, one direction, from free text; None where the text gives none. [B/s]
 
-    The fastest part counts: others are for storage or management. "per GPU" is one accelerator's, all else a node's.
+    The fastest part counts: others are for storage or management. "per GPU" is one accelerator's; a rate without "node" and
+    without a number of ports is that of a port, one for each accelerator, from 200 Gbit/s on; all else is a node's.
 
     Examples
     --------
@@ -35,8 +38,12 @@ def scale_out_bytes_per_s(text: str, accelerators_per_node: int) -> float | None
         if rate is None:
             continue
         ports = _PORTS.search(part[: rate.start()])
-        gigabits = float(rate[1]) * (int(ports[1]) if ports else 1)
-        rates.append(gigabits if "per GPU" in part else gigabits / accelerators_per_node)
+        scale = 1e3 if (rate[2] or "").startswith("T") else 1.0
+        gigabits = float(rate[1] or rate[3]) * scale * (int(ports[1]) if ports else 1)
+        is_ones = re.search(r"per (GPU|accelerator|NIC)", part, re.IGNORECASE) or (
+            ports is None and "node" not in part.lower() and PORT_GIGABITS <= gigabits <= 8 * PORT_GIGABITS
+        )
+        rates.append(gigabits if is_ones else gigabits / accelerators_per_node)
     fastest = max(rates, default=0.0)
     return fastest * GIGABIT_BYTES if 1.0 <= fastest <= 1e5 else None
 
