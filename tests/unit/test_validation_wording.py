@@ -381,3 +381,26 @@ def test_silent_jax_rows_recompute_where_they_could_not_have_run_otherwise():
     assert large.layout.recompute is Recompute.FULL
     assert any("without recompute: full taken" in note for note in large.notes)
     assert maxtext.layout.recompute is Recompute.SELECTIVE
+
+
+def test_a_named_dispatcher_means_expert_parallelism():
+    """64 accelerators, 128 experts: as many ranks as there are. Without a dispatcher the experts stay whole."""
+    base = ROW | {
+        "model": "gpt_oss_120b",
+        "gpu": "h100-sxm",
+        "precision": "bf16",
+        "n_gpus": "64",
+        "tp": "1",
+        "pp": "1",
+        "vpp": "",
+        "ep": "",
+        "dp": "64",
+    }
+    named = case_of(
+        base | {"framework": "NeMo AutoModel (PyTorch FSDP2)", "notes": "kernels: TE + DeepEP + FlexAttn"}, MODELS
+    )
+    silent = case_of(base | {"framework": "torchtitan"}, MODELS)
+
+    assert (named.layout.ep, silent.layout.ep) == (64, 1)
+    assert "expert parallelism not stated: ep 64" in named.notes
+    assert "expert parallelism not stated: ep 1" in silent.notes

@@ -28,8 +28,10 @@ DENSE_LEDGER = {
     "nemo-2025": (0.04, 0.09),  # 2026-11
     "megatron-2025": (0.08, 0.22),  # 2026-11: P90 with hybrids and offloaded rows, which were not expressed before
     "fsdp-2023": (0.08, 0.18),  # 2026-11
-    "jax-2024": (0.07, 0.24),  # 2026-11
-    "torch-fsdp2": (0.17, 0.38),  # 2026-11: most rows are of a 500 W part whose lower clocks are not modelled
+    # 2026-11, loosened: silent rows recompute now, and the factors were chosen for rows that did not
+    "jax-2024": (0.16, 0.30),
+    # 2026-11, loosened: most rows are of a 500 W part; the factors are older than the terms they multiply now
+    "torch-fsdp2": (0.22, 0.40),
 }
 
 

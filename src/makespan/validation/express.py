@@ -25,6 +25,7 @@ from makespan.validation.wording import (
     ep_overlap_of,
     flag_of,
     graphs_of,
+    has_expert_dispatcher,
     offload_of,
     recompute_of,
     schedule_of,
@@ -232,6 +233,9 @@ def _layout(
     if micro is None:
         micro = max(1, config.global_batch // dp) if sharding is Sharding.ZERO3 and pp == 1 else 1
         notes.append(f"micro-batch not stated: {micro}")
+    if model.moe is not None and sizes["ep"] is None:
+        sizes["ep"] = math.gcd(tp * cp * dp, model.moe.num_experts) if has_expert_dispatcher(row) else 1
+        notes.append(f"expert parallelism not stated: ep {sizes['ep']}")
     ep, etp = _expert_sizes(model, sizes, tp * cp * dp, notes)
     stated_parallel = flag_of(row, "seq_par")
     layout = Layout(

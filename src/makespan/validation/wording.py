@@ -198,6 +198,11 @@ def ep_overlap_of(row: Row) -> bool:
     return bool(re.search(hidden, text)) and not re.search(r"(a2a|ep comm|ep) overlap(=| )off", text)
 
 
+def has_expert_dispatcher(row: Row) -> bool:
+    """Whether a library that moves tokens between expert-parallel ranks is named: there are several, then."""
+    return bool(re.search(r"deep[-_ ]?ep\b|hybrid[-_ ]?ep\b", _overlap_text(row)))
+
+
 def cp_kind_of(row: Row) -> ContextKind:
     """How context-parallel ranks exchange keys and values: a ring unless all-to-all is named."""
     text = _overlap_text(row)
