@@ -1,6 +1,6 @@
 """Fit the kernel and collective coefficients of the catalog to tables of measured kernels.
 
-    python benchmarks/fit_kernels.py DIR [--json OUT] [--only gemm attention moe nccl]
+    python benchmarks/fit_kernels.py DIR [--json OUT] [--only gemm attention moe nccl] [--yaml]
 
 DIR holds the tables as Parquet, one row a measurement, times in milliseconds. They are the performance database of
 AIConfigurator (github.com/ai-dynamo/aiconfigurator, Apache-2.0, NVIDIA Corporation and affiliates), put together:
@@ -16,15 +16,16 @@ AIConfigurator (github.com/ai-dynamo/aiconfigurator, Apache-2.0, NVIDIA Corporat
 `makespan.network.collectives` compute: those very functions are called, with trial coefficients. Least squares on
 log(predicted / measured) with a soft loss. Errors are from three folds by shape: no shape is predicted by a fit that saw
 it. `low` and `high` of a coefficient are the extremes over those folds and over fits to other libraries, where there are
-any. A hundredth of the shapes is held out of everything (`held_out`), for the tests. docs/explain/kernels.md tells what
+any. `--yaml` prints each coefficient as the catalog writes it, the range widened to at least `LEAST_SPREAD`. A hundredth of the shapes is held out of everything (`held_out`), for the tests. docs/explain/kernels.md tells what
 is left out and why.
 
-Needs pandas, pyarrow and scipy (the `dev` extra). Same tables, same output.
+Needs pandas, pyarrow and scipy: `pip install pandas pyarrow scipy`. Same tables, same coefficients.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -431,12 +432,36 @@ def with_products(accelerator: AcceleratorSpec, fitted: Mapping[str, Any]) -> Ac
     return replace(accelerator, kernels=replace(accelerator.kernels, gemm=gemm))
 
 
-def show(kind: str, name: str, result: dict[str, Any]) -> None:
+LEAST_SPREAD = {"flop_utilisation": 0.05, "efficiency": 0.1, "softmax_head_dim": 0.1, "ramp_exponent": 0.15}
+"""Of a coefficient's range, either side; `OTHER_SPREAD` for the rest."""
+
+OTHER_SPREAD = 0.3
+
+
+def fact(name: str, coefficient: Mapping[str, float], result: Mapping[str, Any]) -> str:
+    """A coefficient as an observation in the catalog. Units of time are in its name."""
+    least = LEAST_SPREAD.get(name.split(".")[0], OTHER_SPREAD)
+    value = coefficient["value"]
+    low, high = min(coefficient["low"], value * (1 - least)), max(coefficient["high"], value * (1 + least))
+    unit = " us" if name.endswith("_us") else ""
+    median, p90 = result["error_percent"]
+    how = f"{result['library']}, {result['rows']} shapes; error {median}/{p90} % (median/P90, 3-fold by shape)"
+    shown = [f"{x:.3g}{unit}" for x in (value, low, high)]
+    return (
+        f"{name.removesuffix('_us')}: {{value: {shown[0]}, range: [{shown[1]}, {shown[2]}], "
+        f'kind: measured, source: aiconfigurator, how: "{how}"}}'
+    )
+
+
+def show(kind: str, name: str, result: dict[str, Any], *, as_yaml: bool) -> None:
     errors, big = result["error_percent"], result["error_percent_big"]
     line = f"{kind:10s} {name:14s} {result['rows']:6d} rows  error {errors[0]:.1f}/{errors[1]:.1f} %"
     line += f"  large {big[0]:.1f}/{big[1]:.1f} %" if big else ""
     sys.stdout.write(f"{line}  {result['library']}\n")
     for key, c in result["coefficients"].items():
+        if as_yaml:
+            sys.stdout.write(f"    {fact(key, c, result)}\n")
+            continue
         sys.stdout.write(f"    {key:28s} {c['value']:<10g} [{c['low']:g}, {c['high']:g}]\n")
     if "uneven_experts" in result:
         sys.stdout.write(f"    uneven experts, P10 P50 P90  {result['uneven_experts']}\n")
@@ -447,8 +472,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", nargs="+", default=["gemm", "attention", "moe", "nccl"])
+    parser.add_argument("--yaml", action="store_true")
     arguments = parser.parse_args()
     import pandas as pd
+
+    sys.stdout.write(f"fitted on {dt.date.today().isoformat()}, tables in {arguments.folder}\n")
 
     results: dict[str, Any] = {}
     for kind in arguments.only:
@@ -467,7 +495,7 @@ def main() -> None:
             for label, result in found.items():
                 if result is not None:
                     results.setdefault(kind, {})[label] = result
-                    show(kind, label, result)
+                    show(kind, label, result, as_yaml=arguments.yaml)
                     sys.stdout.flush()
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
