@@ -291,43 +291,24 @@ def _split_words(result: ValidationResult) -> str:
     return text
 
 
-def page(result: ValidationResult) -> str:
-    """The page docs/validation.md, made from a result."""
-    lines = [
-        "# How accurate are the step times?",
+def _section_of(result: ValidationResult, split: str) -> list[str]:
+    """Groups and profiles of one split."""
+    return [
+        f"## {split.capitalize()} rows",
         "",
-        f"Written by `makespan validate --write`, version {result.version}, from {result.source}: {len(result.rows)} rows, "
-        + ", ".join(f"{count} {status}" for status, count in result.tallies.items())
-        + ". What the columns mean: [explain/validation.md](explain/validation.md).",
+        f"Groups with {SMALLEST_GROUP} or more configurations have to stay under a median of 8 % (aim 5 %). Positive bias: "
+        "predicted slower than measured.",
         "",
-        _split_words(result),
+        *_table(("group", "", *HEADINGS, "median against 8 % (5 %)"), _group_rows(result, split)),
         "",
-        "## Against the targets",
-        "",
-        "No number measured on a run goes into its prediction. Each configuration counts once, whatever number of releases "
-        "measured it. Errors are |predicted / published - 1|.",
-        "",
-        *(_headline(result) if splits_of(result) else ["No counting row has both a prediction and a published time."]),
-        "",
-        f"**Noise floor.** {result.spread.num} configurations were measured more than once, mostly by several releases of one "
-        f"publisher: largest over smallest time, less 1, is {percent(result.spread.median)} at the median and "
-        f"{percent(result.spread.p90)} at the 90th percentile. No prediction that knows the configuration only can do better "
-        "than about half of that.",
+        *_table(("profile", "accelerator", *HEADINGS), _profile_rows(result, split)),
         "",
     ]
-    for split in splits_of(result):
-        lines += [
-            f"## {split.capitalize()} rows",
-            "",
-            f"Groups with {SMALLEST_GROUP} or more configurations have to stay under a median of 8 % (aim 5 %). Positive bias: "
-            "predicted slower than measured.",
-            "",
-            *_table(("group", "", *HEADINGS, "median against 8 % (5 %)"), _group_rows(result, split)),
-            "",
-            *_table(("profile", "accelerator", *HEADINGS), _profile_rows(result, split)),
-            "",
-        ]
-    lines += [
+
+
+def _lists(result: ValidationResult) -> list[str]:
+    """What is listed row by row: series, memory, identities, largest errors, rows apart."""
+    return [
         "## Ratios between scales",
         "",
         "Runs that differ in the number of replicas alone (same release, model, precision, layout, batch of an accelerator): step "
@@ -371,4 +352,32 @@ def page(result: ValidationResult) -> str:
         *_table(("rows", "standing", "status", "reason"), _missing(result.rows)),
         "",
     ]
-    return "\n".join(lines)
+
+
+def page(result: ValidationResult) -> str:
+    """The page docs/validation.md, made from a result."""
+    lines = [
+        "# How accurate are the step times?",
+        "",
+        f"Written by `makespan validate --write`, version {result.version}, from {result.source}: {len(result.rows)} rows, "
+        + ", ".join(f"{count} {status}" for status, count in result.tallies.items())
+        + ". What the columns mean: [explain/validation.md](explain/validation.md).",
+        "",
+        _split_words(result),
+        "",
+        "## Against the targets",
+        "",
+        "No number measured on a run goes into its prediction. Each configuration counts once, whatever number of releases "
+        "measured it. Errors are |predicted / published - 1|.",
+        "",
+        *(_headline(result) if splits_of(result) else ["No counting row has both a prediction and a published time."]),
+        "",
+        f"**Noise floor.** {result.spread.num} configurations were measured more than once, mostly by several releases of one "
+        f"publisher: largest over smallest time, less 1, is {percent(result.spread.median)} at the median and "
+        f"{percent(result.spread.p90)} at the 90th percentile. No prediction that knows the configuration only can do better "
+        "than about half of that.",
+        "",
+    ]
+    for split in splits_of(result):
+        lines += _section_of(result, split)
+    return "\n".join([*lines, *_lists(result)])
