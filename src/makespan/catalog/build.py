@@ -108,6 +108,7 @@ def build_accelerator(r: Reader) -> AcceleratorSpec:
         scale_up_domain_size=round(r.number("scale_up_domain_size", "count")),
         scale_up_bytes_per_s=r.number("scale_up_bandwidth", "data_rate"),
         scale_out_bytes_per_s=r.number("scale_out_bandwidth", "data_rate"),
+        host_bytes_per_s=r.if_known("host_bandwidth", "data_rate", 0.0),
         idle_w=r.number("idle_power", "power"),
         tdp_w=r.number("tdp", "power"),
         kernels=KernelSpec(
