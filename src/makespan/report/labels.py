@@ -179,7 +179,8 @@ MEMORY = {
     "activations": "Activations",
     "logits": "Logits and loss",
     "buffers": "Communication buffers",
-    "overhead": "Context and allocator",
+    "fragmentation": "Held by the allocator",
+    "overhead": "Context and communicators",
 }
 
 FACT_KINDS = {

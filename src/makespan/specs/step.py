@@ -11,15 +11,33 @@ from makespan.specs.layout import Layout, LayoutStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryEstimate:
-    """Peak bytes on the fullest accelerator, by kind: weights, gradients, optimizer, activations, logits, buffers, overhead."""
+    """Peak bytes on the fullest accelerator.
+
+    by_kind : weights, gradients, optimizer, activations, logits, buffers (tensors), fragmentation (held by the allocator,
+        not used), overhead (outside of it).   stage : of the pipeline, counted from 0.
+    by_stage : the same for the first stage, one in the middle, the one before the last and the last, as far as there are
+        such stages; a single stage is `last`.
+    """
 
     by_kind: Mapping[str, float]
     limit_bytes: float
     stage: int = 0
+    by_stage: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def total_bytes(self) -> float:
+        """On the device: what has to fit. [B]"""
         return sum(self.by_kind.values())
+
+    @property
+    def allocated_bytes(self) -> float:
+        """By tensors, as `torch.cuda.max_memory_allocated` counts. [B]"""
+        return self.reserved_bytes - self.by_kind.get("fragmentation", 0.0)
+
+    @property
+    def reserved_bytes(self) -> float:
+        """By the allocator, as `torch.cuda.max_memory_reserved` counts. [B]"""
+        return self.total_bytes - self.by_kind.get("overhead", 0.0)
 
     @property
     def fits(self) -> bool:

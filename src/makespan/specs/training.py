@@ -9,7 +9,10 @@ from makespan.uncertainty import Distribution
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerSpec:
-    """Bytes kept per parameter. Adam in mixed precision: 2 weights + 4 gradient + 4 master + 8 moments."""
+    """Bytes kept per parameter. Adam in mixed precision: 2 weights + 4 gradient + 4 master + 8 moments.
+
+    name : `adam`: the bytes given here.   `profile`: those of gradients and master copy that the framework profile states.
+    """
 
     name: str = "adam"
     weight_bytes: float = 2.0
@@ -32,7 +35,7 @@ class StepConfig:
     global_batch: int
     seq_len: int
     precision: str
-    optimizer: OptimizerSpec = OptimizerSpec()
+    optimizer: OptimizerSpec = OptimizerSpec(name="profile")
     load_imbalance: float = 1.0
 
     @property

@@ -14,7 +14,7 @@ from makespan.specs.step import MemoryEstimate, StepEstimate
 from makespan.specs.training import StepConfig
 from makespan.step.arrays import LayoutArrays, StepArrays
 from makespan.step.evaluate import evaluate
-from makespan.step.memory import KINDS
+from makespan.step.memory import GROUPS, KINDS
 from makespan.workload import model_flop_per_sequence
 
 Z_90 = 1.2815515655446004
@@ -48,6 +48,17 @@ def _notes(model: ModelSpec, cluster: ClusterSpec, profile: FrameworkProfile, la
     if model.moe is not None and layout.ep > 1:
         notes.append("expert routing taken as balanced")
     return tuple(notes)
+
+
+def _by_stage(arrays: StepArrays, row: int) -> dict[str, dict[str, float]]:
+    """Memory by group of stages and kind, of the groups that the layout has."""
+    groups = {}
+    for group in GROUPS:
+        columns = {kind: arrays.detail.get(f"memory of {group}.{kind}") for kind in KINDS}
+        sizes = {kind: float(column[row]) for kind, column in columns.items() if column is not None}
+        if sizes and not any(math.isnan(size) for size in sizes.values()):
+            groups[group] = sizes
+    return groups
 
 
 def _package(
@@ -94,6 +105,7 @@ def _package(
             by_kind=kinds,
             limit_bytes=cluster.accelerator.hbm_bytes * (1.0 - memory_headroom),
             stage=0 if math.isnan(stage) else int(stage),
+            by_stage=_by_stage(arrays, row),
         ),
         model_flop=causal,
         model_flop_full_attention=square,

@@ -1,37 +1,39 @@
-"""Bytes on the fullest accelerator, by kind. Arrays of shape (layouts,)."""
+"""Bytes on an accelerator, by kind and pipeline stage. Arrays of shape (layouts,).
+
+Two totals are told apart. *Allocated* is what tensors take at the peak, as `torch.cuda.max_memory_allocated` counts it.
+The *device* total adds what the allocator holds without using it and what lies outside of it (context, communicators):
+that is what has to fit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from makespan.specs.hardware import FrameworkProfile
-from makespan.specs.layout import Offload, Recompute, Sharding
+from makespan.specs.layout import Offload, Schedule, Sharding
 from makespan.specs.model import ModelSpec
 from makespan.specs.training import StepConfig
-from makespan.step.arrays import FloatArray, IntArray, LayoutArrays
-from makespan.step.blocks import is_repeated
-from makespan.step.mamba import mamba_saved_elements
-from makespan.step.pipeline import StagePlan, micro_batches_in_flight
+from makespan.step.activations import SAVED_BYTES, layer_activations
+from makespan.step.activations import saved_bytes_per_token as saved_bytes_per_token
+from makespan.step.arrays import BoolArray, FloatArray, IntArray, LayoutArrays
+from makespan.step.pipeline import StagePlan
+from makespan.step.schedules import micro_batch_group
 from makespan.workload import LayerKind, layer_kinds, layer_parameters
 from makespan.workload.parameters import mtp_parameters, parameters_by_part, routed_width
 
-FloatLike = float | NDArray[np.floating[Any]]
+KINDS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers", "fragmentation", "overhead")
+"""All kinds add up to the device total; without the last two, to the allocated one."""
 
-KINDS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers", "overhead")
+UNALLOCATED = ("fragmentation", "overhead")
 
-SAVED_BYTES = 2.0
-"""Activations are saved in 16 bits, except the inputs of low-precision products (`OPERAND_BYTES`)."""
+MASTER_BYTES = 4.0
+"""A weight in 32 bits."""
 
-OPERAND_BYTES = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "mxfp8": 1.0, "nvfp4": 0.5625}
-"""An input of a matrix product is saved as the product read it: quantised, one copy."""
-
-LOGIT_BYTES = 10.0
-"""One logit: 16-bit logits, 32-bit copy, 32-bit gradient of the loss, one of them reused."""
+GROUPS = ("first", "middle", "before last", "last")
+"""Stages that are told apart; all between the second and the one before the second-last are as the second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,24 +58,51 @@ def layer_state(model: ModelSpec, layouts: LayoutArrays, *, kind: LayerKind) -> 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StageState:
-    """Parameters that one rank of the first and of the last stage holds, before sharding over data."""
+    """Parameters that one rank holds, by stage, before sharding over data; with one stage all are the same.
+
+    largest_layer : parameters of the largest layer, experts included.
+    """
 
     first_shared: FloatArray
     first_experts: FloatArray
+    middle_shared: FloatArray
+    middle_experts: FloatArray
+    before_last_shared: FloatArray
+    before_last_experts: FloatArray
     last_shared: FloatArray
     last_experts: FloatArray
+    largest_layer: FloatArray
+
+    def of(self, group: str) -> tuple[FloatArray, FloatArray]:
+        """Shared and expert parameters of one of `GROUPS`."""
+        name = group.replace(" ", "_")
+        return getattr(self, f"{name}_shared"), getattr(self, f"{name}_experts")
 
 
 def stage_state(model: ModelSpec, layouts: LayoutArrays, plan: StagePlan) -> StageState:
-    """Parameters by stage: the first holds the embedding, the last the head (a copy of the embedding where tied)."""
+    """Parameters by stage: the first holds the embedding, the last the head (a copy of the embedding where tied).
+
+    The stage that trains further prediction layers holds their projections; if it is not the last, copies of embedding
+    and head are left out (frameworks place both with the last stage or share them).
+    """
     parts = parameters_by_part(model)
     states = [layer_state(model, layouts, kind=kind) for kind in layer_kinds(model)]
     shared = np.stack([state.shared for state in states])
     experts = np.stack([state.experts for state in states])
-    first, last = (plan.first * shared).sum(axis=0), (plan.last * shared).sum(axis=0)
-    first_experts, last_experts = (plan.first * experts).sum(axis=0), (plan.last * experts).sum(axis=0)
+    has_experts = bool(experts.any())
+
+    def over(layers: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return (layers * shared).sum(axis=0), (layers * experts).sum(axis=0) if has_experts else experts[0]
+
+    first, first_experts = over(plan.first)
+    middle, middle_experts = (first, first_experts) if plan.first is plan.body else over(plan.body)
+    before, before_experts = (middle, middle_experts) if plan.before_last is plan.body else over(plan.before_last)
+    last, last_experts = over(plan.last)
     if model.mtp_layers:
-        last = last + mtp_parameters(model).projection / layouts.tp * (1.0 - plan.mtp_apart)
+        projection = mtp_parameters(model).projection / layouts.tp
+        last = last + projection * (1.0 - plan.mtp_apart)
+        before = before + projection * plan.mtp_apart
+        before = before + np.where(layouts.pp == 2, parts.embedding / layouts.tp, 0.0)
     embedding = parts.embedding / layouts.tp
     head = (model.vocab * model.hidden) / layouts.tp
     alone = layouts.pp == 1
@@ -81,105 +110,191 @@ def stage_state(model: ModelSpec, layouts: LayoutArrays, plan: StagePlan) -> Sta
     return StageState(
         first_shared=np.where(alone, total, first + embedding),
         first_experts=np.where(alone, last_experts, first_experts),
+        middle_shared=middle,
+        middle_experts=middle_experts,
+        before_last_shared=before,
+        before_last_experts=before_experts,
         last_shared=np.where(alone, total, last + head),
         last_experts=last_experts,
+        largest_layer=np.max(shared + experts, axis=0),
     )
-
-
-def saved_bytes_per_token(
-    model: ModelSpec, layouts: LayoutArrays, *, kind: LayerKind, precision: str = "bf16"
-) -> FloatArray:
-    """Activations that one layer keeps for its backward, per token of a rank's micro-batch. [B]
-
-    Notes
-    -----
-    Counted by operator under flash attention. Outputs (16 bits): the residual streams that the norms read (sharded
-    under sequence parallelism), queries, keys, values and the attention output (sharded by heads), and what the
-    activation reads. Operands (in the precision of the products): what the norms and the activation write. Recomputing
-    norms and activations drops the operands, full recomputation all but the layer's input. Routing weights are applied
-    at the activation, so the experts' outputs need not be kept.
-    """
-    spread = np.where(layouts.sequence_parallel > 0, layouts.tp, 1)
-
-    def kept(module: Recompute) -> FloatArray:
-        return 1.0 - is_repeated(layouts.recompute, module)
-
-    operand = OPERAND_BYTES[precision]
-    inputs = 2.0 if model.gated else 1.0
-    norm_out = operand * model.hidden / spread * kept(Recompute.NORM)
-    total: FloatLike = np.zeros(len(layouts))
-    if kind.mixer:
-        total = total + SAVED_BYTES * model.hidden / spread + norm_out
-    if kind.mixer == "attention":
-        total = total + _attention_saved_bytes(model, layouts, kept)
-    if kind.mixer == "mamba":
-        total = total + SAVED_BYTES * mamba_saved_elements(model, layouts.tp)
-    if kind.ffn:
-        total = total + SAVED_BYTES * model.hidden / spread + norm_out
-    if kind.ffn == "dense":
-        width = model.ffn_hidden / layouts.tp
-        total = total + (SAVED_BYTES * inputs + operand * kept(Recompute.ACTIVATION)) * width * kept(Recompute.MLP)
-    if kind.ffn == "moe":
-        assert model.moe is not None
-        moe = model.moe
-        side = (moe.shared_ffn + moe.dense_residual_ffn) / layouts.tp
-        total = total + (SAVED_BYTES * inputs + operand * kept(Recompute.ACTIVATION)) * side * kept(Recompute.MLP)
-        routed = moe.top_k / layouts.tp
-        inner = (SAVED_BYTES * inputs + operand * kept(Recompute.ACTIVATION)) * moe.expert_ffn
-        arrived = operand * routed_width(model)
-        total = total + routed * (inner + arrived) * kept(Recompute.EXPERTS)
-    only_input = SAVED_BYTES * model.hidden / spread
-    return np.asarray(np.where(layouts.recompute >= int(Recompute.FULL), only_input, total))
-
-
-def _attention_saved_bytes(
-    model: ModelSpec, layouts: LayoutArrays, kept: Callable[[Recompute], FloatArray]
-) -> FloatLike:
-    """Queries, keys, values and the output of an attention block; latents of multi-head latent attention."""
-    if model.mla is None:
-        out = model.num_heads * model.head_dim / layouts.tp
-        read = (model.num_heads + 2.0 * model.num_kv_heads) * model.head_dim / layouts.tp
-        return SAVED_BYTES * (read + out)
-    mla = model.mla
-    spread = np.where(layouts.sequence_parallel > 0, layouts.tp, 1)
-    qk = mla.qk_nope_head_dim + mla.qk_rope_head_dim
-    read = model.num_heads * (2.0 * qk + mla.v_head_dim) / layouts.tp * kept(Recompute.UP_PROJECTION)
-    out = model.num_heads * mla.v_head_dim / layouts.tp
-    latents = (mla.q_lora_rank + mla.kv_lora_rank + mla.qk_rope_head_dim) / spread
-    return SAVED_BYTES * (read + out + latents)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Memory:
-    """Peak bytes on the fullest accelerator, and the stage it is on (0 first, pp - 1 last)."""
+    """Peak bytes of the fullest accelerator. Shapes (layouts,).
+
+    total_bytes : on the device.   allocated_bytes : by tensors.   stage : where that is (0 first, pp - 1 last).
+    by_kind : of the fullest stage.   by_group : the same by group of stages. Both only on request.
+    """
 
     total_bytes: FloatArray
+    allocated_bytes: FloatArray
     stage: IntArray
-    by_kind: dict[str, FloatArray]
+    by_kind: Mapping[str, FloatArray] = field(default_factory=dict)
+    by_group: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
 
 
-def _state_bytes(
-    shared: FloatArray, experts: FloatArray, layouts: LayoutArrays, config: StepConfig
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Weights, gradients and optimizer state of one rank after sharding over data. [B]"""
-    optimizer = config.optimizer
-    data = layouts.cp * layouts.dp
-    expert_data = layouts.tp * data / (layouts.ep * layouts.etp)
+def memory_columns(memory: Memory) -> dict[str, FloatArray]:
+    """The parts of a detailed `Memory` by column name: `memory.<kind>`, `memory of <group>.<kind>`."""
+    columns = {f"memory.{kind}": size for kind, size in memory.by_kind.items()}
+    for group, kinds in memory.by_group.items():
+        columns |= {f"memory of {group}.{kind}": size for kind, size in kinds.items()}
+    return columns
 
-    def kept(stage: Sharding) -> FloatArray:
-        # Under a pipeline ZeRO-3 keeps weights and gradients whole from the first micro-batch to the last.
-        cut = (layouts.sharding >= int(stage)) & (
-            (stage == Sharding.ZERO1) | (layouts.pp == 1) | (layouts.sharding < 3)
-        )
-        return np.asarray(shared / np.where(cut, data, 1) + experts / np.where(cut, expert_data, 1))
 
-    return (
-        optimizer.weight_bytes * kept(Sharding.ZERO3),
-        optimizer.gradient_bytes * kept(Sharding.ZERO2),
-        (optimizer.master_bytes + optimizer.moment_bytes)
-        * kept(Sharding.ZERO1)
-        * np.where(layouts.offload & int(Offload.OPTIMIZER), 0.0, 1.0),
+def with_optimizer(config: StepConfig, profile: FrameworkProfile) -> StepConfig:
+    """The step with its optimizer's bytes filled in by the framework profile where it leaves them to it.
+
+    A master copy of less than 4 bytes adds the bits that 16-bit weights lack; beside quantised weights it is whole.
+    """
+    if config.optimizer.name != "profile":
+        return config
+    whole = config.precision not in ("bf16", "fp16")
+    optimizer = replace(
+        config.optimizer,
+        name="adam",
+        gradient_bytes=profile.gradient_bytes,
+        master_bytes=MASTER_BYTES if whole else profile.master_bytes,
     )
+    return replace(config, optimizer=optimizer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _PerParameter:
+    """Bytes per parameter of a rank after sharding over data, for shared parameters or for experts."""
+
+    weights: FloatArray
+    gradients: FloatArray
+    optimizer: FloatArray
+
+
+def data_shards(layouts: LayoutArrays) -> tuple[FloatArray, FloatArray]:
+    """Ranks that split a shared parameter, and those that split an expert. HSDP splits inside `shard_size` ranks. [-]"""
+    data = layouts.cp * layouts.dp
+    inside = np.where(layouts.shard_size > 0, np.minimum(layouts.shard_size, data), data)
+    experts = np.maximum(layouts.tp * inside // (layouts.ep * layouts.etp), 1)
+    return inside.astype(np.float64), experts.astype(np.float64)
+
+
+def _per_parameter(
+    config: StepConfig, profile: FrameworkProfile, layouts: LayoutArrays, shards: FloatArray
+) -> _PerParameter:
+    """Weights, gradients and optimizer state of one parameter. [B]
+
+    Under ZeRO-3 weights are gathered layer by layer (see `_buffer_bytes`); under a pipeline they and their gradients stay
+    whole from the first micro-batch to the last, beside the shards.
+    """
+    optimizer = config.optimizer
+    stage, zero3 = layouts.sharding, layouts.sharding >= int(Sharding.ZERO3)
+    whole = ~zero3 | (layouts.pp > 1)
+    weights = np.where(whole, optimizer.weight_bytes, 0.0) + np.where(zero3, profile.fsdp_weight_bytes / shards, 0.0)
+    cut = (stage >= int(Sharding.ZERO2)) & (~zero3 | (layouts.pp == 1))
+    gradients = optimizer.gradient_bytes * (1.0 / np.where(cut, shards, 1.0))
+    gradients = gradients + np.where(zero3 & (layouts.pp > 1), optimizer.gradient_bytes / shards, 0.0)
+    state = (optimizer.master_bytes + optimizer.moment_bytes) / np.where(stage >= int(Sharding.ZERO1), shards, 1.0)
+    return _PerParameter(
+        weights=weights,
+        gradients=gradients,
+        optimizer=np.where(layouts.offload & int(Offload.OPTIMIZER), 0.0, state),
+    )
+
+
+def micro_batches_held(
+    layouts: LayoutArrays, num_micro_batches: IntArray, stages_before: IntArray | int, group: IntArray
+) -> FloatArray:
+    """Micro-batches whose activations a stage holds at its peak, in units of a whole stage. [-]
+
+    Parameters
+    ----------
+    stages_before : of the pipeline, in front of this one.
+    group : `micro_batch_group` of the layouts.
+
+    Notes
+    -----
+    1F1B: pp less one for every stage before. Interleaved: (vpp - 1) g + 2 pp - 1 chunks less two for every stage before,
+    vpp of which are a stage. ZB-H1: pp on every stage. GPipe: all. DualPipe: pp + 1. Never more than there are.
+
+    References
+    ----------
+    As `makespan.step.schedules.in_flight`, which is the first stage's.
+    """
+    interleaved = layouts.vpp > 1
+    split = layouts.schedule == int(Schedule.ZERO_BUBBLE)
+    behind = np.where(split, 0, stages_before)
+    chunks = np.where(interleaved, (layouts.vpp - 1) * group + 2 * layouts.pp - 1 - 2 * behind, layouts.pp - behind)
+    held = chunks / layouts.vpp
+    if np.any(layouts.schedule > 0):
+        held = np.where(layouts.schedule == int(Schedule.GPIPE), num_micro_batches, held)
+        held = np.where(layouts.schedule == int(Schedule.DUALPIPE), layouts.pp + 1, held)
+    return np.minimum(held, num_micro_batches)
+
+
+def _distinct(*columns: IntArray) -> tuple[IntArray, IntArray]:
+    """First row of every combination of small non-negative integers, and for each row the place of its own."""
+    code = columns[0]
+    for column in columns[1:]:
+        code = code * (int(column.max()) + 1) + column
+    first = np.full(int(code.max()) + 1, -1, dtype=np.int64)
+    first[code[::-1]] = np.arange(len(code))[::-1]
+    rows = np.flatnonzero(first >= 0)
+    place = np.zeros(len(first), dtype=np.int64)
+    place[rows] = np.arange(len(rows))
+    return first[rows], place[code]
+
+
+def _activations(
+    model: ModelSpec, config: StepConfig, profile: FrameworkProfile, layouts: LayoutArrays
+) -> tuple[FloatArray, FloatArray]:
+    """Per token of a micro-batch: what one layer of each kind keeps, and the most one needs while it works. [B]
+
+    Shapes (kinds, layouts) and (layouts,). The same for all layouts with the same tp, etp, recomputation and sequence
+    parallelism, so counted once for each combination.
+    """
+    first, place = _distinct(layouts.tp, layouts.etp, layouts.recompute, layouts.sequence_parallel)
+    few = layouts.take(first)
+    layers = [
+        layer_activations(
+            model,
+            few,
+            kind=kind,
+            precision=config.precision,
+            load_imbalance=config.load_imbalance,
+            pair_fraction=profile.selective_pair_fraction,
+            quantised=profile.supports.get("quantised_activations", True),
+        )
+        for kind in layer_kinds(model)
+    ]
+    kept = np.stack([layer.kept for layer in layers])
+    working = np.max([layer.working for layer in layers], axis=0)
+    kept, working = kept[:, place], working[place]
+    away = (layouts.offload & int(Offload.ACTIVATIONS)) > 0
+    if np.any(away):
+        # What goes to the host is still there for the layer that works and for the one whose copies are on their way.
+        working = np.where(away, working + 2.0 * kept.max(axis=0), working)
+        kept = np.where(away, 0.0, kept)
+    return kept, working
+
+
+def _loss_bytes(model: ModelSpec, profile: FrameworkProfile, layouts: LayoutArrays) -> FloatArray:
+    """Logits with their copies and gradients, and the head's input gathered under sequence parallelism, per token. [B]"""
+    split = layouts.tp > 1
+    logits = np.where(split, profile.split_logit_bytes or profile.logit_bytes, profile.logit_bytes)
+    gathered = np.where(split & (layouts.sequence_parallel > 0), SAVED_BYTES * model.hidden, 0.0)
+    return logits * model.vocab / layouts.tp + gathered
+
+
+def _buffer_bytes(model: ModelSpec, config: StepConfig, layouts: LayoutArrays, state: StageState) -> FloatArray | float:
+    """ZeRO-3: gathered weights of two layers and of embedding and head, and the gradients of one layer before they are
+    scattered. [B]"""
+    sharded = (layouts.sharding >= int(Sharding.ZERO3)) & (layouts.pp == 1)
+    if not np.any(sharded):
+        return 0.0
+    optimizer = config.optimizer
+    root = model.vocab * model.hidden * (1.0 if model.tied_embeddings else 2.0) / layouts.tp
+    gathered = optimizer.weight_bytes * (2.0 * state.largest_layer + root)
+    gathered = gathered + optimizer.gradient_bytes * state.largest_layer
+    return np.where(sharded, gathered, 0.0)
 
 
 def memory_bytes(
@@ -189,70 +304,162 @@ def memory_bytes(
     layouts: LayoutArrays,
     plan: StagePlan,
     state: StageState,
+    *,
+    detail: bool = False,
 ) -> Memory:
-    """Peak memory of the first and the last stage; the larger counts. [B]
+    """Peak memory of the fullest stage. [B]
 
-    Stages between hold no more than the first: as many layers, fewer micro-batches in flight, no embedding.
+    Parameters
+    ----------
+    detail : also give the kinds, of the fullest stage and of each group of stages.
+
+    Notes
+    -----
+    A stage peaks either when its last micro-batch's loss is computed (all activations are saved, and the logits are
+    there) or in the backward of its first layer (recomputed activations, gradients of activations, dispatched tokens);
+    the larger of the two is added to weights, gradients, optimizer state, saved activations and buffers. Groups of
+    stages: the first, the second (no stage between it and the one before the last holds more), the one before the last
+    (prediction layers) and the last. A DualPipe rank holds a stage from either end, and the two share their state.
+
+    Left out: 32-bit copies that some optimizers make during the update, when activations are gone; tensors of data
+    loading and logging; static buffers that are not the framework allocator's.
     """
-    tokens = layouts.micro_batch * (config.seq_len / layouts.cp)
-    flight = micro_batches_in_flight(layouts, layouts.num_micro_batches(config.global_batch))
-    by_kind = [
-        saved_bytes_per_token(model, layouts, kind=kind, precision=config.precision) for kind in layer_kinds(model)
-    ]
-    on_card = np.where(layouts.offload & int(Offload.ACTIVATIONS), 0.0, 1.0)
-    saved = np.stack(by_kind) * on_card
-    first_saved, last_saved = (plan.first * saved).sum(axis=0), (plan.last * saved).sum(axis=0)
-    full = layouts.recompute >= int(Recompute.FULL)
-    working = np.where(full, _one_layer_working(model, layouts, config.precision), 0.0) * tokens
-    # What goes to the host is still there for the layer that works and for the one whose copies are on their way.
-    working = working + 2.0 * (1.0 - on_card) * np.max(by_kind, axis=0) * tokens
-    alone = layouts.pp == 1
-    last_flight = np.where(layouts.vpp > 1, np.minimum(layouts.pp, flight), 1.0)
-    activations = (
-        np.where(alone, last_saved, first_saved) * tokens * flight + working,
-        last_saved * tokens * np.where(alone, flight, last_flight) + working,
-    )
-    logits = LOGIT_BYTES * tokens * model.vocab / layouts.tp
-    buffers = _buffer_bytes(model, layouts, tokens, config)
-    sides = []
-    for stage, (shared, experts) in enumerate(
-        ((state.first_shared, state.first_experts), (state.last_shared, state.last_experts))
-    ):
-        weights, gradients, optimizer = _state_bytes(shared, experts, layouts, config)
-        sides.append(
-            {
-                "weights": weights,
-                "gradients": gradients,
-                "optimizer": optimizer,
-                "activations": activations[stage],
-                "logits": logits if stage else np.where(alone, logits, 0.0),
-                "buffers": buffers,
-                "overhead": np.full(len(layouts), profile.memory_overhead_bytes),
-            }
-        )
-    totals = [np.asarray(sum(side.values())) for side in sides]
-    fuller_last = totals[1] > totals[0]
+    terms = _terms(model, config, profile, layouts, state)
+    peak, place = np.full(len(layouts), -1.0), np.zeros(len(layouts), dtype=np.int64)
+    groups: dict[str, dict[str, FloatArray]] = {}
+    for stage in _stages(model, layouts, plan, every=detail):
+        kinds = _stage_kinds(terms, layouts, stage, state)
+        allocated = np.asarray(sum(kinds.values()))
+        # Of equals the earlier stage counts; the last one comes first here.
+        fuller = (allocated >= peak) if stage.name == "first" else (allocated > peak)
+        fuller &= stage.exists
+        peak, place = np.where(fuller, allocated, peak), np.where(fuller, stage.index, place)
+        if detail:
+            kinds["fragmentation"] = profile.fragmentation_fraction * allocated
+            kinds["overhead"] = np.full(len(layouts), profile.memory_overhead_bytes)
+            groups[stage.name] = {kind: np.where(stage.exists, size, np.nan) for kind, size in kinds.items()}
+    by_kind = {}
+    if detail:
+        chosen = [groups[name] for name in GROUPS]
+        which = np.select([place == layouts.pp - 1, place == 0, place == layouts.pp - 2], [3, 0, 2], 1)
+        by_kind = {kind: np.choose(which, [group[kind] for group in chosen]) for kind in KINDS}
     return Memory(
-        total_bytes=np.maximum(*totals),
-        stage=np.where(fuller_last, layouts.pp - 1, 0),
-        by_kind={kind: np.where(fuller_last, sides[1][kind], sides[0][kind]) for kind in KINDS},
+        total_bytes=peak * (1.0 + profile.fragmentation_fraction) + profile.memory_overhead_bytes,
+        allocated_bytes=peak,
+        stage=place,
+        by_kind=by_kind,
+        by_group=groups,
     )
 
 
-def _one_layer_working(model: ModelSpec, layouts: LayoutArrays, precision: str) -> FloatArray:
-    """Activations of the layer being computed again under full recomputation, per token. [B]"""
-    plain = replace(layouts, recompute=np.zeros_like(layouts.recompute))
-    layers = [saved_bytes_per_token(model, plain, kind=kind, precision=precision) for kind in layer_kinds(model)]
-    return np.asarray(np.max(layers, axis=0))
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Terms:
+    """What all stages of a layout share, shape (layouts,) or (kinds, layouts). Bytes."""
+
+    shared: _PerParameter
+    experts: _PerParameter | None
+    kept: FloatArray
+    working: FloatArray
+    loss: FloatArray
+    buffers: FloatArray | float
+    micro_batches: IntArray
+    group: IntArray
+    dual: FloatArray | None
 
 
-def _buffer_bytes(model: ModelSpec, layouts: LayoutArrays, tokens: FloatArray, config: StepConfig) -> FloatArray:
-    """Gathered weights of two layers under ZeRO-3; dispatched and combined tokens of one mixture layer. [B]"""
-    states = [layer_state(model, layouts, kind=kind) for kind in layer_kinds(model)]
-    largest = np.max([state.shared + state.experts for state in states], axis=0)
-    weights = 2.0 * config.optimizer.weight_bytes * largest
-    buffers = np.where(layouts.sharding >= int(Sharding.ZERO3), weights, 0.0)
+def _terms(
+    model: ModelSpec, config: StepConfig, profile: FrameworkProfile, layouts: LayoutArrays, state: StageState
+) -> _Terms:
+    count = layouts.num_micro_batches(config.global_batch)
+    tokens = layouts.micro_batch * (config.seq_len / layouts.cp)
+    shards, expert_shards = data_shards(layouts)
+    kept, working = _activations(model, config, profile, layouts)
     if model.moe is not None:
-        sent = tokens / layouts.tp * model.moe.top_k * routed_width(model) * SAVED_BYTES
-        buffers = buffers + np.where(layouts.ep * layouts.etp > 1, 2.0 * sent, 0.0)
-    return np.asarray(buffers)
+        sent = 2.0 * SAVED_BYTES * model.moe.top_k / layouts.tp * config.load_imbalance * routed_width(model)
+        working = working + np.where(layouts.ep * layouts.etp > 1, sent, 0.0)
+    dual = layouts.schedule == int(Schedule.DUALPIPE)
+    return _Terms(
+        shared=_per_parameter(config, profile, layouts, shards),
+        experts=None if model.moe is None else _per_parameter(config, profile, layouts, expert_shards),
+        kept=kept * tokens,
+        working=working * tokens,
+        loss=_loss_bytes(model, profile, layouts) * tokens,
+        buffers=_buffer_bytes(model, config, layouts, state),
+        micro_batches=count,
+        group=micro_batch_group(layouts.pp, layouts.vpp, count),
+        dual=np.where(dual, 1.0, 0.0) if np.any(dual) else None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Stage:
+    """One group of stages. layers : by kind and layout.   index : of the stage.   heads : logits computed there, or None.
+
+    exists : where a layout has such a stage and it is none of those looked at before.
+    """
+
+    name: str
+    index: IntArray
+    layers: FloatArray
+    heads: FloatArray | None
+    exists: BoolArray
+
+
+def _stages(model: ModelSpec, layouts: LayoutArrays, plan: StagePlan, *, every: bool) -> list[_Stage]:
+    """The last stage (with a single one it is everything), the first, and those between that can be fuller than both."""
+    pp = layouts.pp
+    apart = model.mtp_layers * plan.mtp_apart
+    last = _Stage(
+        name="last",
+        index=pp - 1,
+        layers=plan.last,
+        heads=1.0 + model.mtp_layers - apart,
+        exists=np.ones(len(layouts), dtype=np.bool_),
+    )
+    first = _Stage(name="first", index=np.zeros_like(pp), layers=plan.first, heads=None, exists=pp > 1)
+    stages = [last, first]
+    if every or plan.first is not plan.body:
+        stages.append(_Stage(name="middle", index=np.ones_like(pp), layers=plan.body, heads=None, exists=pp > 3))
+    if every or model.mtp_layers or plan.first is not plan.body:
+        heads = apart if model.mtp_layers else None
+        exists = pp > (1 if model.mtp_layers else 2)
+        stages.append(_Stage(name="before last", index=pp - 2, layers=plan.before_last, heads=heads, exists=exists))
+    return stages
+
+
+def _stage_kinds(
+    terms: _Terms, layouts: LayoutArrays, stage: _Stage, state: StageState
+) -> dict[str, FloatArray | float]:
+    """Allocated bytes of one stage at its peak, by kind."""
+    shared, experts = state.of(stage.name)
+    held = micro_batches_held(layouts, terms.micro_batches, stage.index, terms.group)
+    saved = (stage.layers * terms.kept).sum(axis=0) * held
+    optimizer = terms.shared.optimizer * shared
+    if terms.experts is not None:
+        optimizer = optimizer + terms.experts.optimizer * experts
+    if terms.dual is not None:
+        # A rank holds this stage and its mirror image, and shares the optimizer's state with the rank that holds them too.
+        other_shared, other_experts = state.of(_MIRROR[stage.name])
+        mirrored = terms.shared.optimizer * other_shared
+        if terms.experts is not None:
+            mirrored = mirrored + terms.experts.optimizer * other_experts
+            experts = experts + terms.dual * other_experts
+        shared = shared + terms.dual * other_shared
+        optimizer = optimizer + terms.dual * (mirrored - optimizer) / 2.0
+    weights, gradients = terms.shared.weights * shared, terms.shared.gradients * shared
+    if terms.experts is not None:
+        weights, gradients = weights + terms.experts.weights * experts, gradients + terms.experts.gradients * experts
+    kinds: dict[str, FloatArray | float] = {"weights": weights, "gradients": gradients, "optimizer": optimizer}
+    if stage.heads is None:
+        return kinds | {"activations": saved + terms.working, "logits": 0.0, "buffers": terms.buffers}
+    loss = terms.loss * stage.heads
+    at_loss = loss > terms.working
+    return kinds | {
+        "activations": np.where(at_loss, saved, saved + terms.working),
+        "logits": np.where(at_loss, loss, 0.0),
+        "buffers": terms.buffers,
+    }
+
+
+_MIRROR = {"first": "last", "last": "first", "middle": "middle", "before last": "middle"}
+"""The stage at the same distance from the other end."""

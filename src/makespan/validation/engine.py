@@ -32,7 +32,7 @@ from makespan.validation.result import (
     RowResult,
     ValidationResult,
 )
-from makespan.validation.software import date_of
+from makespan.validation.software import date_of, memory_kind
 from makespan.validation.split import family_of, fold_of, publisher_of, split_of
 from makespan.validation.statistics import expressible_share, scaling_of, spread_of, summaries_of, summarise
 from makespan.version import __version__
@@ -142,7 +142,7 @@ def compare_row(
         step_time_s=estimate.time_s if estimate is not None else None,
         low_s=estimate.p10_s if estimate is not None else None,
         high_s=estimate.p90_s if estimate is not None else None,
-        memory_gb=estimate.memory.total_bytes / GIGABYTE if estimate is not None else None,
+        memory_gb=_memory_as_printed(row, estimate) / GIGABYTE if estimate is not None else None,
         published_step_time_s=published,
         published_memory_gb=memory,
         profile=case.profile.name if case is not None else "",
@@ -168,6 +168,13 @@ def _measured(read: Callable[[], float | None], doubts: list[str]) -> float | No
     except NotExpressible as error:
         doubts.append(str(error))
         return None
+
+
+def _memory_as_printed(row: Row, estimate: StepEstimate) -> float:
+    """Predicted peak of the kind that the row prints: tensors, the allocator's, or the device's. [B]"""
+    memory = estimate.memory
+    kinds = {"allocated": memory.allocated_bytes, "reserved": memory.reserved_bytes, "device": memory.total_bytes}
+    return kinds[memory_kind(row)]
 
 
 def _published_memory_gb(row: Row) -> float | None:

@@ -63,6 +63,20 @@ def date_of(row: Row) -> str:
     return ""
 
 
+def memory_kind(row: Row) -> str:
+    """Which peak a row prints: `allocated` (tensors), `reserved` (the allocator) or `device`; allocated unless it says.
+
+    Examples
+    --------
+    >>> memory_kind({"framework": "torchtitan FSDP2"}), memory_kind({"notes": "GiB allocated, reserved 69.3"})
+    ('reserved', 'allocated')
+    """
+    for rule in mapping()["memory_kinds"]:
+        if re.search(rule["match"], row.get(rule["column"]) or "", re.IGNORECASE):
+            return str(rule["kind"])
+    return "allocated"
+
+
 def software_of(row: Row, notes: list[str]) -> Software:
     """The first rule that fits the framework's name and date, with the first of its profiles that the catalog has.
 
