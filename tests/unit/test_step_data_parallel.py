@@ -6,7 +6,7 @@ Machine and model are invented round numbers. Without latency a ring over n rank
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -92,6 +92,12 @@ LAYER = 2e8
 CONFIG = StepConfig(global_batch=1, seq_len=1024, precision="bf16")
 
 
+def one_stage(shared: float, experts: float = 0.0) -> StageState:
+    """A stage with everything; without a pipeline all stages are the same."""
+    values = {f.name: np.array([experts if f.name.endswith("experts") else shared]) for f in fields(StageState)}
+    return StageState(**values)
+
+
 def times(
     *,
     forward: float,
@@ -103,16 +109,13 @@ def times(
     **layout: int,
 ) -> DataParallelTimes:
     """One layout with ten layers of `LAYER` parameters and `OUTSIDE` beside them."""
-    total = np.array([10 * LAYER + OUTSIDE])
-    nothing = np.array([experts])
-    state = StageState(first_shared=total, first_experts=nothing, last_shared=total, last_experts=nothing)
     return data_parallel_times(
         MODEL,
         CONFIG,
         on or cluster(),
         profile,
         LayoutArrays.build(**layout),
-        state,
+        one_stage(10 * LAYER + OUTSIDE, experts),
         num_layers=np.array([10.0]),
         num_micro_batches=np.array([micro_batches]),
         forward_s=np.array([forward]),
@@ -282,15 +285,13 @@ def test_fsdp_agrees_with_two_queues_of_events_to_a_few_layers(forward, gather, 
     beside = outside * layer
     model = replace(MODEL, vocab=max(1, round(beside / 2 / MODEL.hidden)))
     beside = 2.0 * model.vocab * model.hidden
-    total = np.array([10 * layer + beside])
-    nothing = np.zeros(1)
     found = data_parallel_times(
         model,
         CONFIG,
         cluster(),
         PROFILE,
         LayoutArrays.build(dp=ranks, sharding=3),
-        StageState(first_shared=total, first_experts=nothing, last_shared=total, last_experts=nothing),
+        one_stage(10 * layer + beside),
         num_layers=np.array([10.0]),
         num_micro_batches=np.array([1]),
         forward_s=np.array([10 * forward]),

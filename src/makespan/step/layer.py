@@ -29,6 +29,9 @@ LOGIT_BYTES = 18.0
 HOST_NORM = 5.0
 """Power of the blend between the accelerator's time and the host's launch time of a layer."""
 
+PRODUCTS = ("gemm", "experts")
+"""Names of matrix products among the kernels of a layer."""
+
 BLOCKS_OF_A_FULL_LAYER = 2.0
 """Host figures are stated for a layer of two blocks; a layer of one block (hybrids) launches half."""
 
@@ -69,8 +72,11 @@ def assemble(
     recompute: np.ndarray[tuple[int], np.dtype[np.int64]],
     *,
     host_s: FloatLike,
+    products_again: FloatLike = 0.0,
 ) -> LayerTimes:
     """Add up blocks: repeat what is recomputed, split communication into exposed and hidden, add the host floor.
+
+    products_again : share of the products' forward that is computed again, whatever module they are in. [-]
 
     Of each kind of communication a share is always exposed; the rest hides behind the layer's kernels as far as they last.
     """
@@ -85,6 +91,8 @@ def assemble(
     for block in blocks:
         for part in block.work:
             repeated = flags[part.module]
+            if part.name in PRODUCTS:
+                repeated = np.maximum(repeated, products_again)
             compute[part.name] = compute.get(part.name, 0.0) + (part.forward_s + part.backward_s)
             again = again + repeated * part.forward_s
             forward = forward + part.forward_s
@@ -179,7 +187,9 @@ def layer_times(
     )
     if np.any(keys.offload & int(Offload.ACTIVATIONS)):
         blocks += (Block(work=(), traffic=(_offload_traffic(model, config, cluster, keys, kind),)),)
-    return assemble(blocks, keys.recompute, host_s=floor)
+    selective = (keys.recompute & int(Recompute.SELECTIVE)) == int(Recompute.SELECTIVE)
+    again = np.where(selective, 1.0 - profile.selective_pair_fraction, 0.0)
+    return assemble(blocks, keys.recompute, host_s=floor, products_again=again)
 
 
 def head_times(

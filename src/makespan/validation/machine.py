@@ -49,21 +49,27 @@ def scale_out_bytes_per_s(text: str, accelerators_per_node: int) -> float | None
 
 
 def _variant(accelerator: AcceleratorSpec, text: str) -> tuple[AcceleratorSpec, str, list[str]]:
-    """The accelerator with the memory that the row's text states for it, its label, and what that means."""
+    """The accelerator with the memory and power that the row's text states for it, its label, and what that means.
+
+    A lower power limit lowers the clock under products to (limit / rated)^exponent, and with it every peak rate.
+    """
     found = _MEMORY.search(text)
     if found is None:
         return accelerator, accelerator.name, []
     watts = found[3]
     label = f"{accelerator.name} {watts} W" if watts else f"{accelerator.name} variant"
+    exponent = float(mapping()["clock_power_exponent"])
+    clock = min(1.0, float(watts) / accelerator.tdp_w) ** exponent if watts else 1.0
     changed = dataclasses.replace(
         accelerator,
         hbm_bytes=float(found[1]) * 1e9,
         hbm_bytes_per_s=float(found[2]) * 1e12,
         tdp_w=float(watts) if watts else accelerator.tdp_w,
+        peak_flop_per_s={kind: peak * clock for kind, peak in accelerator.peak_flop_per_s.items()},
     )
-    note = f"part with {found[1]} GB at {found[2]} TB/s" + (
-        f" and {watts} W: its lower clocks are not modelled" if watts else ""
-    )
+    note = f"part with {found[1]} GB at {found[2]} TB/s"
+    if watts:
+        note += f" and {watts} W: clock taken for {clock:.2f} of that at {accelerator.tdp_w:.0f} W"
     return changed, label, [note]
 
 
