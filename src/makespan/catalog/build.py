@@ -123,6 +123,10 @@ def build_accelerator(r: Reader) -> AcceleratorSpec:
             elementwise_hbm_utilisation=r.number("kernels.elementwise.hbm_utilisation", "fraction"),
             multiprocessors=round(r.if_known("kernels.multiprocessors", "count", 0.0)),
             uneven_experts=r.if_known("kernels.uneven_experts", "factor", 1.0),
+            training_slowdown={
+                precision: r.if_known(f"kernels.training_slowdown.{precision}", "factor", 1.0)
+                for precision in r.keys("kernels.training_slowdown")
+            },
         ),
     )
 

@@ -49,6 +49,8 @@ class KernelSpec:
 
     multiprocessors : blocks of a kernel that run at once; 0 where it is not stated: then no waves are counted. [-]
     uneven_experts : time of a grouped product whose experts got uneven shares of the same tokens, over even shares. [-]
+    training_slowdown : by the step's precision (`bf16`, `fp8`, `mxfp8`, `nvfp4`), how much more its products slow down in
+        training than those of an H100 do, whose slowdown is the profile's `gemm_slowdown`; 1 where it is not stated. [-]
     """
 
     gemm: Mapping[str, GemmEfficiency]
@@ -56,6 +58,7 @@ class KernelSpec:
     elementwise_hbm_utilisation: float
     multiprocessors: int = 0
     uneven_experts: float = 1.0
+    training_slowdown: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

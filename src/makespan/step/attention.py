@@ -11,15 +11,12 @@ from makespan.specs.model import ModelSpec
 from makespan.specs.training import StepConfig
 from makespan.step import kernels
 from makespan.step.arrays import FloatArray, LayoutArrays
-from makespan.step.blocks import ACTIVATION_BYTES, Block, Traffic, Work, products, streamed
+from makespan.step.blocks import ACTIVATION_BYTES, GATHERED_BYTES, Block, Traffic, Work, products, streamed
 from makespan.workload import attention_flop, attention_gemms
 from makespan.workload.operators import attended_pairs, full_layer_fraction, score_dims
 
 NORM_RESIDUAL_BYTES = 5 * ACTIVATION_BYTES
 """A block passes five times over a hidden vector: residual in and out, norm in and out, bias-dropout-add."""
-
-TP_PASSES_BACKWARD = 1.5
-"""Backward tensor-parallel traffic over forward: the mirror image, and the gathered input once more for the weights."""
 
 CAUSAL_KERNEL_BACKWARD = 2.5
 """Products in the backward of flash attention over the forward: five against two, the scores being computed again."""
@@ -53,11 +50,26 @@ def tensor_parallel_traffic(
     profile: FrameworkProfile,
     keys: LayoutArrays,
     tokens: FloatArray,
+    *,
+    precision: str,
 ) -> Traffic:
-    """All-gather and reduce-scatter around one block (or an all-reduce: the same traffic)."""
+    """Gathers and reductions around one block.
+
+    Forward: the input is gathered, the output reduced. Backward: the gradient of the output is gathered, the input once
+    more for the gradient of the weights, and the gradient of the input reduced. Under sequence parallelism operands are
+    gathered as the products read them (8 or 4 bits); sums always travel in 16. Without it there are two all-reduces,
+    counted as a gather and a reduction in 16 bits.
+    """
     group = members_per_tier(cluster.fabric, keys.tp, 1)
-    forward = 2.0 * all_gather_s(cluster.fabric, group, tokens * model.hidden * ACTIVATION_BYTES)
-    return Traffic(name="tp", forward_s=forward, backward_s=TP_PASSES_BACKWARD * forward, exposed=profile.tp_exposed)
+    elements = tokens * model.hidden
+    once = all_gather_s(cluster.fabric, group, elements * ACTIVATION_BYTES)
+    gather = np.where(
+        keys.sequence_parallel > 0,
+        all_gather_s(cluster.fabric, group, elements * GATHERED_BYTES[precision]),
+        once,
+    )
+    again = np.where(keys.sequence_parallel > 0, gather, 0.0)
+    return Traffic(name="tp", forward_s=gather + once, backward_s=gather + again + once, exposed=profile.tp_exposed)
 
 
 def _scores(
@@ -123,10 +135,10 @@ def attention_block(
     tokens = keys.micro_batch * (config.seq_len / keys.cp)
     gemms = attention_gemms(model, tokens=tokens, tp=keys.tp)
     plain = tuple(gemm for gemm in gemms if gemm.name not in UP_PROJECTIONS)
-    work = list(products(plain, config, cluster.accelerator, profile))
+    work = list(products(plain, config, cluster.accelerator, profile, split=spread(keys)))
     if model.mla is not None:
         ups = tuple(gemm for gemm in gemms if gemm.name in UP_PROJECTIONS)
-        work += products(ups, config, cluster.accelerator, profile, module=Recompute.UP_PROJECTION)
+        work += products(ups, config, cluster.accelerator, profile, module=Recompute.UP_PROJECTION, split=spread(keys))
     heads = (model.num_heads + 2 * model.num_kv_heads) * model.head_dim
     if model.mla is not None:
         # Keys are put together from both parts; of queries only the rotary part is touched.
@@ -140,7 +152,9 @@ def attention_block(
         module=Recompute.NORM,
     )
     work += [rotary, norm_work(model, cluster, profile, keys, tokens), _scores(model, config, cluster, profile, keys)]
-    traffic: list[Traffic] = [tensor_parallel_traffic(model, cluster, profile, keys, tokens)]
+    traffic: list[Traffic] = [
+        tensor_parallel_traffic(model, cluster, profile, keys, tokens, precision=config.precision)
+    ]
     if np.any(keys.cp > 1):
         traffic.append(_context_traffic(model, cluster, profile, keys, tokens))
     return Block(work=tuple(work), traffic=tuple(traffic))

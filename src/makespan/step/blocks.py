@@ -27,6 +27,15 @@ WEIGHT_SHARE = 0.5
 PRODUCT_BACKWARD_FLOP = 2.0
 """Backward over forward FLOP of a matrix product: gradients of the input and of the weights."""
 
+GATHERED_INPUT = ("qkv", "q", "q_up", "kv_up", "ffn_up", "shared_up", "residual_up", "mamba_in")
+"""Products whose columns are split by tensor parallelism: their input is gathered in the forward pass."""
+
+GATHERED_GRADIENT = ("attention_out", "ffn_down", "shared_down", "residual_down", "mamba_out")
+"""Products whose rows are split: the gradient of their output is gathered in the backward."""
+
+GATHERED_BYTES = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "mxfp8": 1.0 + 1.0 / 32.0, "nvfp4": 0.5625}
+"""Bytes of an element as it is gathered: cast beforehand where the product reads it cast, block scales included."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
@@ -81,10 +90,13 @@ def products(
     module: Recompute = Recompute.NONE,
     cast_module: Recompute = Recompute.NORM,
     load_imbalance: float = 1.0,
+    split: FloatLike = 1.0,
 ) -> tuple[Work, ...]:
     """Matrix products, and the casts of their inputs where the step's precision has any. Seconds in training.
 
     load_imbalance : rows of the busiest rank over those in `gemms`; its time counts, the FLOP stay those of the mean.
+    split : ranks among which sequence parallelism splits the tokens: an input (or gradient) that they gather is cast
+        before it is gathered, by each rank its part. [-]
     """
     arithmetic = kernels.ARITHMETIC[config.precision]
     times: list[FloatLike] = [0.0, 0.0, 0.0, 0.0]
@@ -98,9 +110,15 @@ def products(
         fused = gemm.grouped and has_fused_experts(profile, config.precision)
         grouped = profile.moe_slowdown_fused if fused else profile.moe_slowdown
         slow = profile.gemm_slowdown * (grouped if gemm.grouped else 1.0)
+        if gemm.quantised:
+            slow = slow * accelerator.kernels.training_slowdown.get(config.precision, 1.0)
         cast_forward, cast_backward = kernels.cast_passes_s(
             gemm, accelerator=accelerator, precision=config.precision, profile=profile
         )
+        if gemm.name in GATHERED_INPUT:
+            cast_forward = cast_forward / split
+        if gemm.name in GATHERED_GRADIENT:
+            cast_backward = cast_backward / split
         if fused:
             cast_forward, cast_backward = 0.0, 0.0
         added = (slow * forward, slow * backward, cast_forward, cast_backward)

@@ -13,7 +13,7 @@ from makespan.specs.model import ModelSpec
 from makespan.specs.training import StepConfig
 from makespan.step import kernels
 from makespan.step.arrays import FloatArray, LayoutArrays
-from makespan.step.attention import norm_work, tensor_parallel_traffic
+from makespan.step.attention import norm_work, spread, tensor_parallel_traffic
 from makespan.step.blocks import ACTIVATION_BYTES, Block, Traffic, Work, has_fused_experts, products, streamed
 from makespan.workload import dense_ffn_gemms, expert_gemms, latent_gemms, router_gemm, side_ffn_gemms
 from makespan.workload.parameters import routed_width
@@ -58,11 +58,11 @@ def dense_block(
     gemms = dense_ffn_gemms(model, tokens=tokens, tp=keys.tp)
     return Block(
         work=(
-            *products(gemms, config, cluster.accelerator, profile, module=Recompute.MLP),
+            *products(gemms, config, cluster.accelerator, profile, module=Recompute.MLP, split=spread(keys)),
             norm_work(model, cluster, profile, keys, tokens),
             _activation(model, cluster, profile, keys, tokens, model.ffn_hidden),
         ),
-        traffic=(tensor_parallel_traffic(model, cluster, profile, keys, tokens),),
+        traffic=(tensor_parallel_traffic(model, cluster, profile, keys, tokens, precision=config.precision),),
     )
 
 
@@ -169,8 +169,8 @@ def moe_block(
     side = side_ffn_gemms(model, tokens=tokens, tp=keys.tp)
     traffic = list(_expert_traffic(model, config, cluster, profile, keys))
     if side:
-        work += products(side, config, accelerator, profile, module=Recompute.MLP)
+        work += products(side, config, accelerator, profile, module=Recompute.MLP, split=spread(keys))
         width = model.moe.shared_ffn + model.moe.dense_residual_ffn
         work.append(_activation(model, cluster, profile, keys, tokens, width))
-        traffic.append(tensor_parallel_traffic(model, cluster, profile, keys, tokens))
+        traffic.append(tensor_parallel_traffic(model, cluster, profile, keys, tokens, precision=config.precision))
     return Block(work=tuple(work), traffic=tuple(traffic), num_experts=model.moe.num_experts / keys.ep)

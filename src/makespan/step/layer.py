@@ -15,12 +15,12 @@ from makespan.specs.layout import CudaGraphs, Offload, Recompute
 from makespan.specs.model import ModelSpec
 from makespan.specs.training import StepConfig
 from makespan.step import kernels
+from makespan.step.activations import saved_bytes_per_token
 from makespan.step.arrays import FloatArray, LayoutArrays
 from makespan.step.attention import attention_block, tensor_parallel_traffic
 from makespan.step.blocks import PRODUCT_BACKWARD_FLOP, Block, FloatLike, Traffic, Work, is_repeated, products
 from makespan.step.feedforward import dense_block, moe_block
 from makespan.step.mamba import mamba_block
-from makespan.step.memory import saved_bytes_per_token
 from makespan.workload import LayerKind, head_gemm
 
 LOGIT_BYTES = 18.0
@@ -202,7 +202,7 @@ def head_times(
     stream = LOGIT_BYTES * tokens * model.vocab / keys.tp / kernels.stream_bytes_per_s(accelerator)
     # The loss: a third of its traffic in the forward pass.
     loss = Work(name="head", forward_s=stream / 3.0, backward_s=stream * 2.0 / 3.0)
-    gather = tensor_parallel_traffic(model, cluster, profile, keys, tokens)
+    gather = tensor_parallel_traffic(model, cluster, profile, keys, tokens, precision="bf16")
     once = Traffic(
         name="tp", forward_s=0.5 * gather.forward_s, backward_s=0.5 * gather.forward_s, exposed=profile.tp_exposed
     )

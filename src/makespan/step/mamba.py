@@ -23,7 +23,7 @@ from makespan.specs.model import MambaSpec, ModelSpec
 from makespan.specs.training import StepConfig
 from makespan.step import kernels
 from makespan.step.arrays import FloatArray, LayoutArrays
-from makespan.step.attention import norm_work, tensor_parallel_traffic
+from makespan.step.attention import norm_work, spread, tensor_parallel_traffic
 from makespan.step.blocks import ACTIVATION_BYTES, Block, FloatLike, Traffic, Work, products
 from makespan.workload import mamba_gemms, scan_flop
 from makespan.workload.operators import IntLike
@@ -253,7 +253,7 @@ def mamba_block(
         flop=flop,
         ideal_s=flop / accelerator.peak_flop_per_s["bf16"],
     )
-    traffic = [tensor_parallel_traffic(model, cluster, profile, keys, tokens)]
+    traffic = [tensor_parallel_traffic(model, cluster, profile, keys, tokens, precision=config.precision)]
     if np.any(keys.cp > 1):
         group = members_per_tier(cluster.fabric, keys.cp, keys.tp)
         sent = mamba_context_bytes(model, tokens=tokens, tp=keys.tp, cp=keys.cp)
@@ -261,7 +261,7 @@ def mamba_block(
         traffic.append(Traffic(name="cp", forward_s=exchange, backward_s=exchange, exposed=1.0, module=Recompute.NONE))
     return Block(
         work=(
-            *products(gemms, config, accelerator, profile),
+            *products(gemms, config, accelerator, profile, split=spread(keys)),
             norm_work(model, cluster, profile, keys, tokens),
             scan,
         ),
