@@ -204,10 +204,15 @@ class FrameworkProfile:
     attention_backward_ratio : backward over forward time of attention. [-]
     elementwise_slowdown : unfused norms, activations, residuals. [-]
     cast_slowdown : quantise and transpose traffic of low precisions. [-]
-    moe_slowdown : grouped products of experts over the dense ones. [-]
+    moe_slowdown : grouped products of experts over the dense ones, in 8 and 4 bits; in 16 bits `moe_slowdown_unquantised`
+        (0: the same). [-]
     moe_slowdown_fused : the same where one kernel does an expert's products with activation and casts; in the precisions
         for which `supports` has `fused_experts_<precision>`. [-]
     permute_slowdown : permuting tokens to experts and back, over other elementwise kernels. [-]
+    expert_overhead_s : per routed expert on the rank, layer and micro-batch, forward and backward, on the accelerator:
+        products and casts start one by one. In 16 bits times `host_share_unquantised`; none where experts are fused. [s]
+    routing_map_passes : passes over the table of who goes where, a byte for each expert and each token of the whole expert
+        group, which every rank gathers and counts. [-]
     router_overhead_s : per mixture layer and micro-batch, forward and backward: the chain of small kernels that scores,
         sorts and counts tokens, and waits for the counts. [s]
     host_overhead_s : launch floor per layer and micro-batch, forward and backward. [s]
@@ -223,6 +228,8 @@ class FrameworkProfile:
     tp_exposed, cp_exposed, ep_exposed, pp_exposed, dp_exposed, fsdp_exposed :
         share of that communication that is not hidden behind compute. [-]
     jitter_per_doubling : step slowdown per doubling of accelerators above `jitter_from` (waiting for the slowest). [-]
+    jitter_per_doubling_fp8 : added to it in `fp8`: with delayed scaling all ranks agree on scales in every micro-batch, so
+        they wait for each other more often. [-]
     jitter_from : accelerators up to which nobody waits. [-]
     residual_sigma : spread of log(measured / predicted) over the measured runs of this software, dense models. [-]
     residual_sigma_moe : the same for mixtures of experts; 0 where it is taken for that of dense models. [-]
@@ -264,9 +271,13 @@ class FrameworkProfile:
     host_share_partial_graphs: float = 1.0
     scan_slowdown: float = 1.0
     attention_lag: Mapping[str, float] = field(default_factory=dict)
+    jitter_per_doubling_fp8: float = 0.0
     jitter_from: float = 1024.0
     moe_slowdown_fused: float = 1.0
+    moe_slowdown_unquantised: float = 0.0
     permute_slowdown: float = 1.0
+    expert_overhead_s: float = 0.0
+    routing_map_passes: float = 0.0
     router_overhead_s: float = 0.0
     ep_exposed_scale_out: float = 0.9
     ep_exposed_overlapped: float = 0.15

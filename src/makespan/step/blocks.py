@@ -108,8 +108,7 @@ def products(
             gemm, accelerator=accelerator, arithmetic=arithmetic, uneven=load_imbalance > 1.0
         )
         fused = gemm.grouped and has_fused_experts(profile, config.precision)
-        grouped = profile.moe_slowdown_fused if fused else profile.moe_slowdown
-        slow = profile.gemm_slowdown * (grouped if gemm.grouped else 1.0)
+        slow = profile.gemm_slowdown * (expert_slowdown(profile, config.precision) if gemm.grouped else 1.0)
         if gemm.quantised:
             slow = slow * accelerator.kernels.training_slowdown.get(config.precision, 1.0)
         cast_forward, cast_backward = kernels.cast_passes_s(
@@ -144,6 +143,20 @@ def products(
 def has_fused_experts(profile: FrameworkProfile, precision: str) -> bool:
     """Whether one kernel does an expert's products together with the activation and the casts between them."""
     return bool(profile.supports.get(f"fused_experts_{precision}", False))
+
+
+def launch_share(profile: FrameworkProfile, precision: str) -> float:
+    """Launches of a step in this precision over those in 8 bits. [-]"""
+    return 1.0 if kernels.CAST_PASSES[precision] > 0.0 else profile.host_share_unquantised
+
+
+def expert_slowdown(profile: FrameworkProfile, precision: str) -> float:
+    """Time of an expert's products over that of dense ones, as this software runs them in a precision. [-]"""
+    if has_fused_experts(profile, precision):
+        return profile.moe_slowdown_fused
+    if kernels.CAST_PASSES[precision] == 0.0 and profile.moe_slowdown_unquantised:
+        return profile.moe_slowdown_unquantised
+    return profile.moe_slowdown
 
 
 def streamed(

@@ -14,13 +14,23 @@ from makespan.specs.training import StepConfig
 from makespan.step import kernels
 from makespan.step.arrays import FloatArray, LayoutArrays
 from makespan.step.attention import norm_work, spread, tensor_parallel_traffic
-from makespan.step.blocks import ACTIVATION_BYTES, Block, Traffic, Work, has_fused_experts, products, streamed
+from makespan.step.blocks import (
+    ACTIVATION_BYTES,
+    Block,
+    Traffic,
+    Work,
+    has_fused_experts,
+    launch_share,
+    products,
+    streamed,
+)
 from makespan.workload import dense_ffn_gemms, expert_gemms, latent_gemms, router_gemm, side_ffn_gemms
 from makespan.workload.parameters import routed_width
 
-UNFUSED_PASSES = 20.0
-"""Passes over the inner width when bias, clamp, sigmoid and products run as kernels of their own: 4 for adding the bias to
-gate and up, about 16 for seven kernels that read one or two operands and write one. Counted, not measured."""
+UNFUSED_PASSES = 40.0
+"""Passes over the inner width, in 16 bits, when bias, clamp, sigmoid and products run as kernels of their own: 4 for adding
+the bias to gate and up, about 16 for seven kernels that read one or two operands and write one, twice that because routing
+probabilities are multiplied in and the chain then runs in 32 bits. Counted; whole steps of gpt-oss ask for 37."""
 
 PERMUTE_PASSES = 6.0
 """Passes over the vector of a routed copy: permuted before the dispatch, sorted by expert after it, and back: three times
@@ -101,6 +111,28 @@ def _expert_streams(
     )
 
 
+def _routing(
+    model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, keys: LayoutArrays
+) -> tuple[Work, Work]:
+    """What decides where tokens go, and what starting the products of each expert takes on the accelerator.
+
+    The table of the expert group has a byte for each of its tokens and each expert; every rank gathers and counts it once,
+    in the forward pass.
+    """
+    assert model.moe is not None
+    experts = float(model.moe.num_experts)
+    tokens = keys.micro_batch * (config.seq_len / keys.cp) / keys.tp
+    table = tokens * keys.ep * experts
+    counting = profile.routing_map_passes * table / kernels.stream_bytes_per_s(cluster.accelerator)
+    sorting = 0.5 * profile.router_overhead_s
+    launch = profile.expert_overhead_s * launch_share(profile, config.precision)
+    starts = 0.0 if has_fused_experts(profile, config.precision) else launch * experts / keys.ep
+    return (
+        Work(name="router", forward_s=sorting + counting, backward_s=sorting, module=Recompute.EXPERTS),
+        Work(name="experts", forward_s=starts / 3.0, backward_s=starts * 2.0 / 3.0, module=Recompute.EXPERTS),
+    )
+
+
 def _routed_copies(model: ModelSpec, config: StepConfig, keys: LayoutArrays) -> FloatArray:
     """Copies of tokens that the busiest rank sends to experts, and that its experts get, for one micro-batch. [-]"""
     assert model.moe is not None
@@ -147,10 +179,9 @@ def moe_block(
     accelerator = cluster.accelerator
     tokens = keys.micro_batch * (config.seq_len / keys.cp)
     router = router_gemm(model, tokens=tokens / keys.tp)
-    sorting = 0.5 * profile.router_overhead_s
     work = [
         *products((router,), config, accelerator, profile),
-        Work(name="router", forward_s=sorting, backward_s=sorting, module=Recompute.EXPERTS),
+        *_routing(model, config, cluster, profile, keys),
         norm_work(model, cluster, profile, keys, tokens),
         *_expert_streams(model, config, cluster, profile, keys),
     ]

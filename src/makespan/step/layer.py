@@ -18,7 +18,16 @@ from makespan.step import kernels
 from makespan.step.activations import saved_bytes_per_token
 from makespan.step.arrays import FloatArray, LayoutArrays
 from makespan.step.attention import attention_block, tensor_parallel_traffic
-from makespan.step.blocks import PRODUCT_BACKWARD_FLOP, Block, FloatLike, Traffic, Work, is_repeated, products
+from makespan.step.blocks import (
+    PRODUCT_BACKWARD_FLOP,
+    Block,
+    FloatLike,
+    Traffic,
+    Work,
+    is_repeated,
+    launch_share,
+    products,
+)
 from makespan.step.feedforward import dense_block, moe_block
 from makespan.step.mamba import mamba_block
 from makespan.workload import LayerKind, head_gemm
@@ -140,17 +149,17 @@ def assemble(
 
 
 def host_floor_s(
-    profile: FrameworkProfile, keys: LayoutArrays, *, num_blocks: int, num_experts: FloatLike, quantised: bool = True
+    profile: FrameworkProfile, keys: LayoutArrays, *, num_blocks: int, num_experts: FloatLike, precision: str = "fp8"
 ) -> FloatArray:
     """Launch time of a layer on the host, forward and backward: nothing under a graph of the whole iteration. [s]
 
-    quantised : the products run in 8 or 4 bits, so casts and scales are launched too.
+    precision : of the products; in 8 or 4 bits casts and scales are launched too.
     """
     launches = profile.host_overhead_s * num_blocks / BLOCKS_OF_A_FULL_LAYER
     partial = np.where(keys.cuda_graphs == int(CudaGraphs.PARTIAL), profile.host_share_partial_graphs, 1.0)
     experts = profile.host_overhead_per_expert_s * num_experts + profile.host_overhead_moe_s * (num_experts > 0)
     full = launches * partial + experts
-    full = full * (1.0 if quantised else profile.host_share_unquantised)
+    full = full * launch_share(profile, precision)
     return np.where(keys.cuda_graphs == int(CudaGraphs.FULL), 0.0, full)
 
 
@@ -183,7 +192,7 @@ def layer_times(
         keys,
         num_blocks=len(blocks),
         num_experts=sum((block.num_experts for block in blocks), start=0.0),
-        quantised=kernels.CAST_PASSES[config.precision] > 0.0,
+        precision=config.precision,
     )
     if np.any(keys.offload & int(Offload.ACTIVATIONS)):
         blocks += (Block(work=(), traffic=(_offload_traffic(model, config, cluster, keys, kind),)),)
