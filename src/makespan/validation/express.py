@@ -229,7 +229,7 @@ def _layout(
         )
     cp = sizes["cp"] or 1
     dp = _replicas(cluster.num_accelerators, tp * pp * cp, sizes["dp"], notes)
-    micro = sizes["micro_batch"]
+    micro = _pipelined_by_torch(row, sizes, config.global_batch // dp, software, notes)
     if micro is None:
         micro = max(1, config.global_batch // dp) if sharding is Sharding.ZERO3 and pp == 1 else 1
         notes.append(f"micro-batch not stated: {micro}")
@@ -350,6 +350,27 @@ def _expert_sizes(model: ModelSpec, sizes: Mapping[str, int | None], ranks: int,
         notes.append(f"etp {etp} does not divide: 1 taken")
         etp = 1
     return ep, etp
+
+
+def _pipelined_by_torch(
+    row: Row, sizes: dict[str, int | None], sequences: int, software: Software, notes: list[str]
+) -> int | None:
+    """The row's micro-batch; where its notes say that the cell is a guess, what torchtitan does unasked.
+
+    As many micro-batches as pipeline ranks, two stages on a rank where they are interleaved (torchtitan,
+    distributed/pipeline.py: `pipeline_parallel_microbatches`, `stages_per_rank`). Fills `sizes["vpp"]`.
+    """
+    micro, pp, text = sizes["micro_batch"], sizes["pp"] or 1, row.get("notes") or ""
+    if software.kind != "fsdp" or pp == 1:
+        return micro
+    if sizes["vpp"] is None and re.search(r"\binterleaved\b", text, re.IGNORECASE):
+        sizes["vpp"] = 2
+        notes.append("two stages on a rank, as torchtitan interleaves unasked")
+    doubt = r"(micro-?batch(es)? size|stages per rank) not stated"
+    if re.search(doubt, text, re.IGNORECASE) and sequences % pp == 0:
+        micro = sequences // pp
+        notes.append(f"micro-batch not stated: {micro}, as many micro-batches as pipeline ranks")
+    return micro
 
 
 def _interleaving(
