@@ -84,7 +84,7 @@ def layer_activations(
     ones = np.ones(len(layouts))
     sizes = (model, layouts, kind, operand, load_imbalance)
     kept = _saved(*sizes, lambda module: 1.0 - is_repeated(layouts.recompute, module), pair)
-    whole = _saved(*sizes, lambda _: ones, ones)
+    whole = _saved(*sizes, lambda _: ones, ones) if np.any(layouts.recompute) else kept
     only_input = SAVED_BYTES * model.hidden / _spread(layouts)
     full = layouts.recompute >= int(Recompute.FULL)
     return Saved(
