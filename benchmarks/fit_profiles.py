@@ -69,6 +69,7 @@ PRIORS: Mapping[str, Prior] = {
     "dp_exposed": Prior(0.3, 0.5, 0.02, 1.0),
     "fsdp_exposed": Prior(0.25, 0.5, 0.02, 1.0),
     "jitter_per_doubling": Prior(0.003, 0.7, 1e-5, 0.03),
+    "jitter_per_doubling_fp8": Prior(0.003, 0.7, 1e-5, 0.03),
 }
 """Physical values and how far a fit may pull them, before any row is looked at (docs/explain/step.md)."""
 

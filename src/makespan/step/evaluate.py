@@ -177,10 +177,11 @@ def pipe_traffic_s(model: ModelSpec, config: StepConfig, cluster: ClusterSpec, l
     return np.asarray(np.where(layouts.pp > 1, once, 0.0))
 
 
-def jitter_factor(profile: FrameworkProfile, num_accelerators: IntArray) -> FloatArray:
+def jitter_factor(profile: FrameworkProfile, num_accelerators: IntArray, *, precision: str) -> FloatArray:
     """Step time over that of a run small enough not to wait for stragglers. [-]"""
     doublings = np.log2(np.maximum(num_accelerators / profile.jitter_from, 1.0))
-    return np.asarray(1.0 + profile.jitter_per_doubling * doublings)
+    each = profile.jitter_per_doubling + (profile.jitter_per_doubling_fp8 if precision == "fp8" else 0.0)
+    return np.asarray(1.0 + each * doublings)
 
 
 def _evaluate_rows(
@@ -227,7 +228,7 @@ def _evaluate_rows(
         backward_s=slots.slot - forward,
     )
     quiet = batch + pipe_exposed + handover + fill + data.exposed_s + data.optimizer_s
-    factor = jitter_factor(profile, layouts.num_accelerators)
+    factor = jitter_factor(profile, layouts.num_accelerators, precision=config.precision)
     memory = memory_bytes(model, config, profile, layouts, plan, state, detail=detail)
 
     ideal_s = table.of_kinds([times.ideal_s for times in table.kinds])
