@@ -209,6 +209,8 @@ class FrameworkProfile:
     moe_slowdown_fused : the same where one kernel does an expert's products with activation and casts; in the precisions
         for which `supports` has `fused_experts_<precision>`. [-]
     permute_slowdown : permuting tokens to experts and back, over other elementwise kernels. [-]
+    expert_bias_slowdown : kernels between the products of experts with biases, which no fused activation covers, over
+        their counted bytes; 0 where the software fuses them. [-]
     expert_overhead_s : per routed expert on the rank, layer and micro-batch, forward and backward, on the accelerator:
         products and casts start one by one. In 16 bits times `host_share_unquantised`; none where experts are fused. [s]
     routing_map_passes : passes over the table of who goes where, a byte for each expert and each token of the whole expert
@@ -244,7 +246,10 @@ class FrameworkProfile:
     split_logit_bytes : the same where tensor parallelism splits the vocabulary; 0 where it makes no difference. [B]
     selective_pair_fraction : of two products that read the same tensor (keys and values; gate and up projection), the
         share of outputs that `selective` recomputation keeps: 1, or 0.5 where every second product is done again. [-]
+    gain_per_year : share of the time of kernels that newer releases of the same software save in a year. [-]
+    released : dates of the first and the last release that was measured (ISO); the factors hold for the middle of them.
     measured_on : names of the accelerators the residuals cover; elsewhere the interval is wider.
+    measured_precisions : precisions of their steps; in others the interval is wider. Empty where it is not stated.
     largest_measured : accelerators of the largest of those runs; beyond it the interval widens. [-]
     """
 
@@ -276,6 +281,7 @@ class FrameworkProfile:
     moe_slowdown_fused: float = 1.0
     moe_slowdown_unquantised: float = 0.0
     permute_slowdown: float = 1.0
+    expert_bias_slowdown: float = 1.0
     expert_overhead_s: float = 0.0
     routing_map_passes: float = 0.0
     router_overhead_s: float = 0.0
@@ -291,5 +297,8 @@ class FrameworkProfile:
     logit_bytes: float = 10.0
     split_logit_bytes: float = 0.0
     selective_pair_fraction: float = 1.0
+    gain_per_year: float = 0.0
+    released: tuple[str, ...] = ()
     measured_on: tuple[str, ...] = ()
+    measured_precisions: tuple[str, ...] = ()
     largest_measured: int = 1024

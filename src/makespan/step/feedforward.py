@@ -27,10 +27,10 @@ from makespan.step.blocks import (
 from makespan.workload import dense_ffn_gemms, expert_gemms, latent_gemms, router_gemm, side_ffn_gemms
 from makespan.workload.parameters import routed_width
 
-UNFUSED_PASSES = 40.0
+UNFUSED_PASSES = 20.0
 """Passes over the inner width, in 16 bits, when bias, clamp, sigmoid and products run as kernels of their own: 4 for adding
-the bias to gate and up, about 16 for seven kernels that read one or two operands and write one, twice that because routing
-probabilities are multiplied in and the chain then runs in 32 bits. Counted; whole steps of gpt-oss ask for 37."""
+the bias to gate and up, about 16 for seven kernels that read one or two operands and write one. Counted; software that
+runs the chain in 32 bits takes twice that (`FrameworkProfile.expert_bias_slowdown`)."""
 
 PERMUTE_PASSES = 6.0
 """Passes over the vector of a routed copy: permuted before the dispatch, sorted by expert after it, and back: three times
@@ -92,7 +92,7 @@ def _expert_streams(
     if has_fused_experts(profile, config.precision):
         passes = 0.0
     elif model.mlp_bias or model.attention_sinks:
-        biases = UNFUSED_PASSES * model.moe.expert_ffn + 2.0 * model.hidden
+        biases = profile.expert_bias_slowdown * (UNFUSED_PASSES * model.moe.expert_ffn + 2.0 * model.hidden)
 
     def stream(name: str, width: float, module: Recompute, slowdown: float) -> Work:
         return streamed(

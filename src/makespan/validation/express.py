@@ -236,6 +236,9 @@ def _layout(
     if model.moe is not None and sizes["ep"] is None:
         sizes["ep"] = math.gcd(tp * cp * dp, model.moe.num_experts) if has_expert_dispatcher(row) else 1
         notes.append(f"expert parallelism not stated: ep {sizes['ep']}")
+    if sizes["ep"] is None and model.moe is not None and re.search(r"deep[-_ ]?ep|hybrid[-_ ]?ep", _all_text(row)):
+        sizes["ep"] = math.gcd(dp, math.gcd(model.moe.num_experts, LARGEST_UNSTATED_EP))
+        notes.append(f"expert parallelism not stated, but its dispatcher: ep {sizes['ep']}")
     ep, etp = _expert_sizes(model, sizes, tp * cp * dp, notes)
     stated_parallel = flag_of(row, "seq_par")
     layout = Layout(
@@ -262,6 +265,15 @@ def _layout(
         ep_overlap=ep > 1 and ep_overlap_of(row),
     )
     return layout, SearchConstraints()
+
+
+LARGEST_UNSTATED_EP = 64
+"""Expert parallelism where a row names a dispatcher of tokens between ranks but no size: the whole replica, up to the largest
+size in published recipes (NVIDIA-NeMo/Automodel docs/performance-summary.md, Megatron-Bridge performance recipes)."""
+
+
+def _all_text(row: Row) -> str:
+    return "; ".join(text_of(row, name) for name in ("overlap_notes", "notes"))
 
 
 def _fill(sizes: dict[str, int | None], num: int, software: Software, notes: list[str]) -> None:
