@@ -92,7 +92,7 @@ def test_a_part_with_less_power_has_a_lower_clock_and_keeps_its_bandwidth():
 @pytest.mark.parametrize(
     ("notes", "factor", "times"),
     [
-        ("float8 rowwise; compile", "gemm_slowdown", 1.5),
+        ("float8 rowwise; compile", "gemm_slowdown", 1.8),
         ("float8 tensorwise; compile", "gemm_slowdown", 1.0),
         ("eager; selective op AC", "elementwise_slowdown", 2.0),
         ("torch.compile; selective op AC", "elementwise_slowdown", 1.0),
