@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 
 import numpy as np
 import pytest
 
 from makespan.errors import ScenarioError
-from makespan.report.trace import Segment, TraceParts, pipeline_svg_data, pipeline_trace, write_trace
+from makespan.report.trace import Segment, TraceParts, pipeline_trace, write_trace
 from makespan.specs.layout import Schedule
 from makespan.step.orders import WorkKind
 from makespan.step.timeline import Timeline, simulate
@@ -195,20 +194,3 @@ def test_a_place_that_cannot_be_written_is_the_users_problem(tmp_path):
         with pytest.raises(ScenarioError, match="MS902"):
             write_trace(place, line(Schedule.GPIPE, 3, 1, 5))
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
-
-
-def test_rows_to_draw():
-    """Unsplit backward passes are one bar; split ones keep their weight gradients; micro-batches can be cut."""
-    plain = pipeline_svg_data(line(Schedule.ONE_F_ONE_B, 4, 2, 8))
-    split = pipeline_svg_data(line(Schedule.ZERO_BUBBLE, 4, 1, 8))
-    two_ways = pipeline_svg_data(line(Schedule.DUALPIPE, 4, 1, 10), max_micro_batches=4)
-    timeline = line(Schedule.ONE_F_ONE_B, 4, 2, 8)
-
-    assert [len(row) for row in plain] == [2 * 2 * 8] * 4
-    assert {bar[2] for row in plain for bar in row} == {"F", "B"}
-    for row, busy in zip(plain, timeline.busy_s, strict=True):
-        assert sum(end - start for start, end, *_ in row) == pytest.approx(busy)
-        assert all(b[0] >= a[1] - 1e-12 for a, b in itertools.pairwise(row))
-    assert {bar[2] for row in split for bar in row} == {"F", "B", "W"}
-    assert {bar[3] for row in two_ways for bar in row} == {0, 1, 5, 6}
-    assert json.dumps(plain)

@@ -14,12 +14,13 @@ from makespan.report.curves import common_grid, gantt, option_curves
 from makespan.report.labels import NOT_MODELLED, reason
 from makespan.report.levers import lever_row, path_names
 from makespan.report.observed import judged
+from makespan.report.pipeline import distinct, pipeline_data, place
 from makespan.report.step_text import step_figures
 from makespan.report.words import answers
 from makespan.specs.layout import Layout
-from makespan.specs.plan import Change, OptionResult, Plan, PoolResult
+from makespan.specs.plan import Change, OptionResult, Plan, PlayedPipeline, PoolResult, ShownStep
 from makespan.specs.scenario import Scenario
-from makespan.specs.step import SearchResult, StepEstimate
+from makespan.specs.step import MemoryEstimate, SearchResult, StepChange, StepEstimate
 from makespan.specs.training import StageSpec
 from makespan.uncertainty import Distribution, Triangular, Uniform, percentiles
 from makespan.units import MONTH_S
@@ -49,8 +50,10 @@ def result(plan: Plan) -> dict[str, Any]:
     grid = common_grid(plan.options, scenario.horizon_s)
     first = _probability_first(plan.options)
     names = path_names(plan)
+    pipelines = distinct(plan.options)
     options = [
-        _option(scenario, option, grid, probability) for option, probability in zip(plan.options, first, strict=True)
+        _option(scenario, option, grid, probability, pipelines)
+        for option, probability in zip(plan.options, first, strict=True)
     ]
     data: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -58,6 +61,7 @@ def result(plan: Plan) -> dict[str, Any]:
         "scenario": _scenario(scenario),
         "answers": [],
         "options": options,
+        "pipelines": [pipeline_data(pipeline) for pipeline in pipelines],
         "times_s": [number(value) for value in grid],
         "levers": [lever_row(scenario, lever, plan.facts, names) for lever in plan.levers],
         "changes": [_change(change) for change in plan.changes],
@@ -115,7 +119,13 @@ def _range(value: Distribution | None) -> dict[str, Any] | None:
     return {"low": number(low), "central": number(value.central), "high": number(high)}
 
 
-def _option(scenario: Scenario, option: OptionResult, grid: FloatArray, probability_first: float) -> dict[str, Any]:
+def _option(
+    scenario: Scenario,
+    option: OptionResult,
+    grid: FloatArray,
+    probability_first: float,
+    pipelines: Sequence[PlayedPipeline],
+) -> dict[str, Any]:
     as_of, campaign, costs = scenario.as_of, option.campaign, option.costs
     release = campaign.release_s
     deadline = scenario.deadline_s
@@ -160,7 +170,9 @@ def _option(scenario: Scenario, option: OptionResult, grid: FloatArray, probabil
         "ledger": _means("line", campaign.ledger, "mean_s"),
         "delays": _means("cause", campaign.delay_s, "mean_s"),
         "layout": None if best is None else _layout(best.layout),
-        "step": None if best is None or option.best is None else _step(best, option.best),
+        "step": None
+        if best is None or option.best is None
+        else {**_step(best, option.best, option.shown), "pipeline": place(option, pipelines)},
         "pools": [
             _pool(scenario, pool, spec.place, spec.accelerator.name, spec.node.name)
             for pool, spec in zip(option.pools, option.option.pools, strict=True)
@@ -222,17 +234,47 @@ def _layout(layout: Layout) -> dict[str, Any]:
     }
 
 
-def _step(step: StepEstimate, search: SearchResult) -> dict[str, Any]:
+def _step(step: StepEstimate, search: SearchResult, shown: ShownStep | None) -> dict[str, Any]:
     runner = next((other for other in search.top if other.layout != step.layout), None)
     return {
         **step_figures(step),
         "lower_s": number(step.lower_s),
         "upper_s": number(step.upper_s),
         "weakest_fact": step.provenance.name.lower(),
+        "memory_stage": step.memory.stage,
+        "memory_by_stage": _memory_by_stage(step.memory, step.layout.pp),
+        "changes": [] if shown is None else [_step_change(change, step) for change in shown.step_changes],
         "num_layouts": search.num_layouts,
         "num_feasible": search.num_feasible,
         "infeasible": {status.name.lower(): count for status, count in search.infeasible.items() if count},
         "runner_up": None if runner is None else {"text": str(runner.layout), "time_s": number(runner.time_s)},
+    }
+
+
+def _memory_by_stage(memory: MemoryEstimate, pp: int) -> list[dict[str, Any]]:
+    """Stages that differ, as far as they were told apart; of a single stage nothing beyond `memory_bytes`."""
+    if pp == 1:
+        return []
+    groups = memory.by_stage.items()
+    return [
+        {
+            "group": group,
+            "total_bytes": number(sum(kinds.values())),
+            "memory_bytes": {name: number(size) for name, size in kinds.items()},
+        }
+        for group, kinds in groups
+    ]
+
+
+def _step_change(change: StepChange, step: StepEstimate) -> dict[str, Any]:
+    return {
+        "dimension": change.dimension,
+        "before": change.before,
+        "after": change.after,
+        "layout": str(change.layout),
+        "time_s": number(change.time_s),
+        "saved_fraction": number(1.0 - change.time_s / step.time_s),
+        "memory_bytes": number(change.memory_bytes),
     }
 
 

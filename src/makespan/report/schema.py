@@ -72,6 +72,7 @@ def result_schema() -> Schema:
                 "scenario": _ref("scenario"),
                 "answers": _list(TEXT, "The answer in sentences, most important first."),
                 "options": {"type": "array", "items": _ref("option"), "minItems": 1},
+                "pipelines": _list(_ref("pipeline"), "Schedules to draw; the step of an option says which is its own."),
                 "times_s": _list(NUMBER, "Times of every curve, seconds after as_of."),
                 "levers": _list(_ref("lever"), "How much one uncertain input moves a release date."),
                 "changes": _list(_ref("change"), "Changes re-run on the same draws."),
@@ -98,6 +99,7 @@ def _definitions() -> Schema:
         "option": _option(),
         "layout": _layout(),
         "step": _step(),
+        "pipeline": _pipeline(),
         "pool": _pool(),
         "observed": _observed(),
         "lever": _lever(),
@@ -241,11 +243,64 @@ def _step() -> Schema:
             "num_idle": COUNT,
             "weakest_fact": {"enum": list(KINDS)},
             "notes": _list(TEXT),
+            "memory_stage": {**COUNT, "description": "The fullest pipeline stage, counted from 0."},
+            "memory_by_stage": _list(
+                _object({"group": TEXT, "total_bytes": MAYBE_NUMBER, "memory_bytes": _map(MAYBE_NUMBER)}),
+                "Pipeline stages that differ: first, middle, before last, last, as far as there are such.",
+            ),
+            "changes": _list(
+                _object(
+                    {
+                        **dict.fromkeys(("dimension", "before", "after", "layout"), TEXT),
+                        **dict.fromkeys(("time_s", "saved_fraction", "memory_bytes"), MAYBE_NUMBER),
+                    }
+                ),
+                "Changes of one dimension of the layout that would shorten the step most.",
+            ),
+            "pipeline": {**MAYBE_COUNT, "description": "Place in `pipelines`; null where there is one stage."},
             "num_layouts": COUNT,
             "num_feasible": COUNT,
             "infeasible": _map(COUNT, "Layouts by the first rule they break."),
             "runner_up": _maybe(_object({"text": TEXT, "time_s": MAYBE_NUMBER})),
         }
+    )
+
+
+def _pipeline() -> Schema:
+    seconds = dict.fromkeys(("forward_s", "input_grad_s", "weight_grad_s"), NUMBER)
+    counts = _list(COUNT)
+    return _object(
+        {
+            "num_micro_batches": {**COUNT, "description": "Through each pipeline in a step."},
+            "num_drawn": {
+                **COUNT,
+                "description": "Micro-batches of the batch that was played out; the step may have more.",
+            },
+            "span_s": {**NUMBER, "description": "From the first pass to the end of the last."},
+            "tick_s": {**NUMBER, "description": "Unit of `start`."},
+            "stages": _list(
+                _object({"num_layers": COUNT, **seconds}, "Seconds of one micro-batch."),
+                "In the order of the model: chunk c of rank r is stage c pp + r; under dualpipe r (0) or pp - 1 - r (1).",
+            ),
+            "ranks": _list(
+                _object(
+                    {
+                        "rank": COUNT,
+                        "idle_s": NUMBER,
+                        "passes": {
+                            "type": "string",
+                            "pattern": "^[FBIW]*$",
+                            "description": "F forward, B backward with both gradients, I of inputs alone, W of weights alone.",
+                        },
+                        "start": {**counts, "description": "Of each pass, in ticks. It lasts as its stage says."},
+                        "micro_batch": counts,
+                        "chunk": counts,
+                    }
+                ),
+                "Pipeline ranks that are drawn.",
+            ),
+        },
+        "One pipeline of a layout, its schedule played out pass by pass.",
     )
 
 

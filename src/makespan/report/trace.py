@@ -1,4 +1,4 @@
-"""One pipeline's step as a Chrome trace, which Perfetto (ui.perfetto.dev) and chrome://tracing open; and as compact rows to draw.
+"""One pipeline's step as a Chrome trace, which Perfetto (ui.perfetto.dev) and chrome://tracing open.
 
 Format: Trace Event Format, Google, "Complete Events" (ph X) and "Metadata Events" (ph M); times in microseconds.
 """
@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from makespan.errors import Problem, ScenarioError
 from makespan.specs.layout import Schedule
@@ -142,35 +140,6 @@ def write_trace(path: Path, timeline: Timeline, parts: TraceParts | None = None,
             str(path), error.strerror or str(error), "a file that can be written", "choose another name"
         ) from error
     return path
-
-
-def pipeline_svg_data(
-    timeline: Timeline, *, max_micro_batches: int | None = None
-) -> list[list[list[float | str | int]]]:
-    """Rows to draw: for each rank a list of [start, end, kind, micro-batch, chunk], by start.
-
-    kind : "F", "B" or "W". Adjacent gradients of inputs and weights of one unsplit backward pass are one "B".
-    start, end : from the start of the passes. [s]
-    max_micro_batches : keep only the first this many micro-batches; under DualPipe the first half of them of each
-        direction. None keeps all.
-    """
-    count = timeline.num_micro_batches
-    keep = count if max_micro_batches is None else max(min(max_micro_batches, count), 0)
-    shown = np.arange(count) < keep
-    if timeline.schedule == Schedule.DUALPIPE:
-        half = count // 2
-        shown = np.arange(count) % half < (keep + 1) // 2
-    rows: list[list[list[float | str | int]]] = [[] for _ in range(timeline.pp)]
-    letters = {int(WorkKind.FORWARD): "F", int(WorkKind.INPUT_GRAD): "B", int(WorkKind.WEIGHT_GRAD): "W"}
-    for rank, kind, micro_batch, chunk, start, end in _rows(timeline):
-        if kind not in letters or not shown[micro_batch]:
-            continue
-        row, letter = rows[rank], letters[kind]
-        if letter == "W" and row and row[-1][1:] == [start, "B", micro_batch, chunk]:
-            row[-1][1] = end
-        else:
-            row.append([start, end, letter, micro_batch, chunk])
-    return rows
 
 
 def _rows(timeline: Timeline) -> list[tuple[int, int, int, int, float, float]]:

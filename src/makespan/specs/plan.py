@@ -10,7 +10,7 @@ from makespan.provenance import Fact, Kind
 from makespan.specs.campaign import CampaignResult
 from makespan.specs.economics import CostResult
 from makespan.specs.scenario import Scenario
-from makespan.specs.step import SearchResult
+from makespan.specs.step import SearchResult, StepChange
 from makespan.specs.supply import OptionSpec, SupplyResult
 
 if TYPE_CHECKING:
@@ -32,13 +32,51 @@ class PoolResult:
     searches: tuple[SearchResult, ...]
 
 
+PipelinePass = tuple[float, float, str, int, int]
+"""Start, end [s], kind (F forward, B backward, I and W its gradients of inputs and weights apart), micro-batch, chunk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlayedPipeline:
+    """One pipeline of a layout, its schedule played out over a batch short enough to draw.
+
+    num_micro_batches, num_played : that go through a pipeline in a step, and those of them played here.
+    span_s : from the first pass to the end of the last. [s]
+    layers_per_stage, forward_s, input_grad_s, weight_grad_s : layers of each stage (pp * vpp of them) and seconds of one
+        micro-batch through it; chunk c of rank r is stage c pp + r, under DualPipe r going down (0) and pp - 1 - r going up.
+    ranks : those drawn, all where there are not too many.   idle_s, rows : of each of them, waiting and passes by start.
+    """
+
+    num_micro_batches: int
+    num_played: int
+    span_s: float
+    layers_per_stage: tuple[int, ...]
+    forward_s: tuple[float, ...]
+    input_grad_s: tuple[float, ...]
+    weight_grad_s: tuple[float, ...]
+    ranks: tuple[int, ...]
+    idle_s: tuple[float, ...]
+    rows: tuple[tuple[PipelinePass, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ShownStep:
+    """A closer look at the layout that an option is shown with.
+
+    step_changes : single changes that would shorten the step most.   pipeline : None where it has one stage.
+    """
+
+    step_changes: tuple[StepChange, ...]
+    pipeline: PlayedPipeline | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OptionResult:
     """One option, all replicates.
 
     feasible : False when no layout fits or no capacity ever comes; `reasons` says why and the arrays hold `inf`.
     limited_by : cause -> mean share of the wall time from `as_of` to the release; adds up to 1.
-    best : search at the largest level that is used.
+    best : search at the largest level that is used.   shown : its fastest layout looked at closely, None without one.
     """
 
     option: OptionSpec
@@ -48,6 +86,7 @@ class OptionResult:
     campaign: CampaignResult
     costs: CostResult
     best: SearchResult | None
+    shown: ShownStep | None
     limited_by: Mapping[str, float]
 
     def __repr__(self) -> str:

@@ -26,6 +26,7 @@ from makespan.study.levers import levers
 from makespan.study.pools import STEP_TIME_FACTOR, Supplied, pool_results, supplied
 from makespan.study.rates import LayoutBook, draw_models
 from makespan.study.reasons import never_done, pools_without_layout
+from makespan.study.shown import ShownBook
 from makespan.study.stages import in_reference_steps, reference_step
 from makespan.uncertainty import Streams
 from makespan.version import __version__
@@ -78,6 +79,7 @@ def plan(
     if len(scenario.models) > 1:
         streams.drawn["model.candidates"] = chosen.astype(np.float64)
     book = LayoutBook(profile=scenario.framework, constraints=scenario.constraints)
+    close_ups = ShownBook(scenario)
     supplies: dict[str, Supplied] = {}
     results: list[OptionResult] = []
     found: tuple[Lever, ...] = ()
@@ -95,7 +97,7 @@ def plan(
                 scenario, option, [supplies[repr(pool)] for pool in option.pools], book, chosen, streams
             )
         progress(f"{option.name}: campaign and cost")
-        result, asked = _option_result(scenario, option, pools, tables, chosen, streams, book, clock)
+        result, asked = _option_result(scenario, option, pools, tables, chosen, streams, book, close_ups, clock)
         results.append(result)
         names = asked | ({STEP_TIME_FACTOR, "model.candidates"} & streams.drawn.keys())
         with clock.room("levers"):
@@ -122,6 +124,7 @@ def _option_result(
     chosen: NDArray[np.int64],
     streams: Streams,
     book: LayoutBook,
+    close_ups: ShownBook,
     clock: _Clock,
 ) -> tuple[OptionResult, frozenset[str]]:
     """The option's answer, and the names of the draws that entered its dates (prices do not)."""
@@ -158,6 +161,10 @@ def _option_result(
             streams,
             horizon_s=scenario.horizon_s,
         )
+    with clock.room("search"):
+        searched = [(pool, spec) for pool, spec in zip(pools, option.pools, strict=True) if pool.searches]
+        best = searched[-1][0].searches[-1] if searched else None
+        shown = None if best is None else close_ups.of(searched[-1][1], best)
     reasons = reasons or unfit or never_done(campaign, scenario.training.ready_s, streams)
     wall = np.where(np.isfinite(campaign.release_s), campaign.release_s, scenario.horizon_s)
     limited_by = {cause: float(np.mean(delay / wall)) for cause, delay in campaign.delay_s.items()}
@@ -168,7 +175,8 @@ def _option_result(
         pools=tuple(pools),
         campaign=campaign,
         costs=costs,
-        best=next((pool.searches[-1] for pool in reversed(pools) if pool.searches), None),
+        best=best,
+        shown=shown,
         limited_by=dict(sorted(limited_by.items(), key=lambda item: -item[1])),
     )
     return result, asked

@@ -53,7 +53,7 @@ class LayoutBook:
     ) -> SearchResult:
         """The best layout of a model on so many accelerators of a pool; from the thin space unless `thorough`."""
         # By content, not by name: two candidates of a file, or two accelerators of a script, may have one name.
-        key = (repr(pool.accelerator), pool.fabric, model, config, num_accelerators, thorough)
+        key = (repr(pool.accelerator), repr(pool.fabric), model, config, num_accelerators, thorough)
         if key not in self.known:
             cluster = ClusterSpec(
                 name=pool.place,
