@@ -238,3 +238,117 @@ def test_it_prints_on_white_with_every_chart(browser, run_folder):
 
 def test_the_result_on_disk_is_the_result(run_folder):
     assert json.loads((run_folder / "result.json").read_text()) == result(memphis_plan(deadline="2025-06-15"))
+
+
+def shown_pipe(visit):
+    return visit.page.locator(".close-up:not([hidden]) .pipe")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_pipeline_has_a_row_a_rank_and_every_pass_where_the_result_puts_it(browser, run_folder, size):
+    data = json.loads((run_folder / "result.json").read_text())
+    with Visit(browser, run_folder / "report.html", size=size) as visit:
+        pipe = shown_pipe(visit)
+        pipeline = data["pipelines"][int(pipe.get_attribute("data-pipeline"))]
+        assert pipe.locator("g.rank").count() == len(pipeline["ranks"]) == 16
+        drawn = pipe.evaluate(
+            """(host) => [...host.querySelectorAll("g.rank")].map((group) => [Number(group.dataset.rank),
+                [...group.querySelectorAll("path")].flatMap((path) => [...path.getAttribute("d").matchAll(/M([\\d.]+)/g)].map((m) => Number(m[1])))])"""
+        )
+        width = float(pipe.locator(".window svg").get_attribute("width")) - 2
+        for (rank, starts), row in zip(drawn, pipeline["ranks"], strict=True):
+            assert rank == row["rank"]
+            expected = [ticks * pipeline["tick_s"] / pipeline["span_s"] * width for ticks in row["start"]]
+            assert sorted(starts) == pytest.approx(sorted(expected), abs=0.02)
+        colours = pipe.locator("g.rank path").evaluate_all(
+            "(paths) => [...new Set(paths.map((path) => path.className.baseVal + getComputedStyle(path).fill))]"
+        )
+        assert sorted(colour[0] for colour in colours) == ["B", "F"]
+        assert len({colour[1:] for colour in colours}) == 2
+        page_width, window_width = visit.page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+        assert page_width == window_width, "only the drawing scrolls"
+        assert visit.complaints == []
+
+
+def test_pointing_at_a_pass_says_what_it_is(browser, run_folder):
+    with Visit(browser, run_folder / "report.html") as visit:
+        pipe = shown_pipe(visit)
+        pipe.scroll_into_view_if_needed()
+        frame = pipe.locator(".window svg").bounding_box()
+        tip = pipe.locator(".tip")
+        visit.page.mouse.move(frame["x"] + 1, frame["y"] + 8)
+        assert "Rank 0: forward, micro-batch 0" in tip.inner_text()
+        assert "stage 0, 1 layer" in tip.inner_text()
+        assert "10.0 ms, from 0.000 s to 0.010 s" in tip.inner_text()
+        visit.page.mouse.move(frame["x"] + frame["width"] - 4, frame["y"] + 8)
+        assert "Rank 0: backward, micro-batch 31" in tip.inner_text()
+        last_row = pipe.locator("g.rank").last.bounding_box()
+        visit.page.mouse.move(frame["x"] + 1, last_row["y"] + 4)
+        assert "Rank 15: waits" in tip.inner_text()
+        visit.page.mouse.move(2, frame["y"])
+        assert not tip.is_visible()
+
+
+def test_the_pipeline_can_be_walked_with_the_keyboard(browser, run_folder):
+    with Visit(browser, run_folder / "report.html", size="phone") as visit:
+        pipe = shown_pipe(visit)
+        pipe.locator(".window").focus()
+        tip = pipe.locator(".tip")
+
+        def press(*keys):
+            for key in keys:
+                visit.page.keyboard.press(key)
+            return tip.inner_text().splitlines()[0]
+
+        assert press("ArrowRight") == "Rank 0: forward, micro-batch 0"
+        assert press("ArrowRight", "ArrowRight") == "Rank 0: forward, micro-batch 2"
+        assert press("ArrowLeft") == "Rank 0: forward, micro-batch 1"
+        assert press("ArrowDown").startswith("Rank 1: forward")
+        assert press(*["ArrowLeft"] * 40, "ArrowUp") == "Rank 0: forward, micro-batch 1"
+        assert press(*["ArrowRight"] * 200).startswith("Rank 0: backward")
+        assert pipe.locator(".window").evaluate("(window) => window.scrollLeft") > 0, "the view follows"
+        visit.page.evaluate("new Promise(requestAnimationFrame)")
+        assert tip.is_visible(), "scrolling takes the words along"
+        visit.page.keyboard.press("Escape")
+        assert not tip.is_visible()
+
+
+def test_a_pipeline_can_be_enlarged_until_its_passes_carry_numbers(browser, run_folder):
+    with Visit(browser, run_folder / "report.html", size="phone") as visit:
+        pipe = shown_pipe(visit)
+        before = float(pipe.locator(".window svg").get_attribute("width"))
+        assert pipe.locator("text.name").count() == 0
+        button = visit.page.locator(".close-up:not([hidden]) .pipeline button")
+        button.click()
+        assert button.get_attribute("aria-pressed") == "true"
+        assert float(pipe.locator(".window svg").get_attribute("width")) > 3 * before
+        assert pipe.locator("text.name").count() > 1000
+        button.click()
+        assert float(pipe.locator(".window svg").get_attribute("width")) == before
+
+
+def test_another_options_step_is_shown_on_demand_and_all_are_there_without_scripts(browser, run_folder):
+    data = json.loads((run_folder / "result.json").read_text())
+    with Visit(browser, run_folder / "report.html") as visit:
+        close_up = visit.page.locator(".close-up:visible")
+        assert close_up.count() == 1
+        assert "Build in Memphis" in close_up.inner_text(), "the earliest first"
+        visit.page.locator("#close-up-option").select_option(label="Stay at Oracle")
+        assert close_up.count() == 1
+        assert close_up.locator("p b").first.inner_text() == "Stay at Oracle"
+        assert close_up.locator("g.rank").count() == 16
+        assert close_up.locator(".pipe").get_attribute("data-pipeline") == str(data["options"][0]["step"]["pipeline"])
+        assert visit.complaints == []
+    with Visit(browser, run_folder / "report.html", java_script_enabled=False) as visit:
+        assert visit.page.locator(".close-up:visible").count() == 2
+        assert not visit.page.locator("#close-up-option").is_visible()
+
+
+def test_the_printed_pipeline_fits_the_paper(browser, run_folder):
+    with Visit(browser, run_folder / "report.html", size="phone") as visit:
+        visit.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        pipe = shown_pipe(visit)
+        assert float(pipe.locator(".window svg").get_attribute("width")) <= 660
+        assert pipe.locator("g.rank").count() == 16
+        visit.page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+        assert visit.complaints == []

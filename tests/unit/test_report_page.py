@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from makespan.report import html, result, terminal
-from makespan.report.page import asset, command, embed, safe_url
+from makespan.report.page import asset, close_ups, command, embed, memory_table, safe_url, step_rows
 from report_fixture import HOSTILE, memphis_plan
 
 PLAN = memphis_plan()
@@ -147,6 +147,78 @@ def test_the_page_of_a_plan_without_deadline_levers_changes_or_layout():
     for text in result(bare)["options"][0]["reasons"]:
         assert text in page
     assert "--by" not in command(bare, result(bare))
+
+
+def test_options_with_the_same_step_share_a_close_up_and_the_earliest_comes_first():
+    groups = close_ups(DATA)
+    assert groups[0]["names"][1] == "Build in Memphis"
+    assert sorted(name for group in groups for name in group["names"]) == sorted(
+        option["name"] for option in DATA["options"] if option["step"]
+    )
+    for group in groups:
+        steps = [option["step"] for option in DATA["options"] if option["name"] in group["names"]]
+        assert all(step == group["step"] for step in steps)
+    assert PAGE.count('class="pipe"') == len(groups) == 2
+
+
+def test_the_step_table_holds_every_part_once_with_what_shows_beside_what_is_hidden():
+    step = DATA["options"][0]["step"]
+    rows = step_rows(step)
+    assert sum(exposed for _, exposed, _ in rows) == pytest.approx(step["time_s"])
+    assert {name: hidden for name, _, hidden in rows if hidden} == step["hidden_s"]
+    names = [name for name, _, _ in rows]
+    assert len(names) == len(set(names))
+    text = " ".join(" ".join(Elements(PAGE).text).split())
+    assert "Tensor-parallel communication 999 ms 4 % 300 ms" in text
+
+
+def test_memory_by_stage_marks_the_fullest_and_leaves_out_what_no_stage_has():
+    option = DATA["options"][0]
+    table = memory_table(option["step"], option["layout"])
+    assert table["columns"] == [("first", True), ("middle", False), ("last", False)]
+    assert dict(table["rows"])["logits"] == [0, 0, 2e9]
+    assert table["totals"][0] == option["step"]["memory_total_bytes"]
+    one = {
+        **option["step"],
+        "memory_by_stage": [],
+        "memory_bytes": {"weights": 3.0, "logits": 0},
+        "memory_total_bytes": 3.0,
+    }
+    assert memory_table(one, {**option["layout"], "pp": 1}) == {
+        "columns": [("every accelerator", False)],
+        "rows": [("weights", [3.0])],
+        "totals": [3.0],
+    }
+
+
+@pytest.mark.parametrize(("stage", "peak"), [(0, "first"), (5, "middle"), (14, "before last"), (15, "last")])
+def test_the_fullest_stage_is_found_in_its_group(stage, peak):
+    groups = [{"group": name, "memory_bytes": {"weights": 1.0}, "total_bytes": 1.0} for name in ("first", "middle", "before last", "last")]  # fmt: skip
+    step = {"memory_stage": stage, "memory_by_stage": groups, "memory_bytes": {"weights": 1.0}}
+    assert [name for name, marked in memory_table(step, {"pp": 16})["columns"] if marked] == [peak]
+
+
+def test_what_would_help_the_step_is_said_in_words():
+    text = " ".join(" ".join(Elements(PAGE).text).split())
+    assert "Pipeline schedule: zero-bubble instead of 1f1b" in text
+    quiet = [replace(option, shown=option.shown and replace(option.shown, step_changes=())) for option in PLAN.options]
+    plan = replace(PLAN, options=tuple(quiet))
+    assert "No single change of the layout would shorten the step" in html(plan, result(plan))
+
+
+def test_one_stage_is_told_instead_of_drawn():
+    options = []
+    for option in PLAN.options[:2]:
+        best = replace(option.best.best, layout=replace(option.best.best.layout, pp=1, vpp=1))
+        options.append(
+            replace(option, best=replace(option.best, best=best), shown=replace(option.shown, pipeline=None))
+        )
+    plan = replace(PLAN, options=tuple(options))
+    data = result(plan)
+    page = html(plan, data)
+    assert data["pipelines"] == []
+    assert "One stage, so there is no pipeline to draw" in page
+    assert 'class="pipe"' not in page
 
 
 def printed(width, **arguments):

@@ -12,8 +12,9 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from makespan.report import formats as f
-from makespan.report import labels, words
+from makespan.report import labels, pipeline, words
 from makespan.report.levers import swing_text
+from makespan.report.step_text import CHANGES
 from makespan.specs.plan import Plan
 from makespan.units import HOUR_S
 
@@ -50,6 +51,7 @@ def html(plan: Plan, data: dict[str, Any]) -> str:
         sites=sites(data["options"]),
         causes_named=causes_named(data["options"]),
         lever_groups=lever_groups(data),
+        close_ups=close_ups(data),
         ledger_names={name: text for name, (text, _) in labels.LEDGER.items()},
         curve_rows=curve_rows(data),
         command=command(plan, data),
@@ -117,6 +119,61 @@ def lever_groups(data: dict[str, Any]) -> list[dict[str, Any]]:
         if rows:
             groups.append({"option": name, "index": [o["name"] for o in data["options"]].index(name), "rows": rows})
     return groups
+
+
+def close_ups(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Steps to show closely, each once: options with the same layout and step share one. The earliest option's comes first."""
+    groups: list[dict[str, Any]] = []
+    for index, option in enumerate(data["options"]):
+        step = option["step"]
+        if step is None:
+            continue
+        group = next((g for g in groups if g["step"] == step and g["layout"] == option["layout"]), None)
+        if group is None:
+            drawing = None if step["pipeline"] is None else data["pipelines"][step["pipeline"]]
+            group = {"names": [], "index": index, "step": step, "layout": option["layout"], "pipeline": drawing}
+            groups.append(group)
+        group["names"].append(option["name"])
+    best = words.fastest(data["options"])
+    groups.sort(key=lambda group: best is None or best["name"] not in group["names"])
+    return groups
+
+
+def step_rows(step: dict[str, Any]) -> list[tuple[str, float, float]]:
+    """(part, exposed seconds, hidden seconds), what shows most first."""
+    exposed, hidden = step["breakdown_s"], step["hidden_s"]
+    rows = [(name, exposed.get(name) or 0.0, hidden.get(name) or 0.0) for name in {**exposed, **hidden}]
+    return sorted((row for row in rows if row[1] > 0.0 or row[2] > 0.0), key=lambda row: (-row[1], -row[2]))
+
+
+def memory_table(step: dict[str, Any], layout: dict[str, Any]) -> dict[str, Any]:
+    """Memory by kind (rows) and by stages that differ (columns), or of the only stage.
+
+    Returns
+    -------
+    dict : `columns` (name, whether it is the fullest), `rows` (kind, bytes by column), `totals` by column.
+    """
+    last, stage = layout["pp"] - 1, step["memory_stage"]
+    peak = {last - 1: "before last", last: "last", 0: "first"}.get(stage, "middle")
+    groups = step["memory_by_stage"]
+    if not any(group["group"] == peak for group in groups):
+        name = "every accelerator" if layout["pp"] == 1 else "fullest stage"
+        groups = [{"group": name, "memory_bytes": step["memory_bytes"], "total_bytes": step["memory_total_bytes"]}]
+    kinds = [kind for kind in step["memory_bytes"] if any(group["memory_bytes"].get(kind) for group in groups)]
+    return {
+        "columns": [(group["group"], len(groups) > 1 and group["group"] == peak) for group in groups],
+        "rows": [(kind, [group["memory_bytes"].get(kind) for group in groups]) for kind in kinds],
+        "totals": [group["total_bytes"] for group in groups],
+    }
+
+
+def initial(text: str) -> str:
+    """The text with a capital at its start.
+
+    >>> initial("all-to-all behind another micro-batch")
+    'All-to-all behind another micro-batch'
+    """
+    return text[:1].upper() + text[1:]
 
 
 def silent_models(data: dict[str, Any]) -> list[str]:
@@ -192,9 +249,11 @@ def _environment() -> Environment:
     environment.filters.update(
         {name: getattr(f, name) for name in (*names, "size", "gib", "plain", "mass", "write", "span")}
     )
-    environment.filters.update(safe_url=safe_url, readable=labels.readable)
+    environment.filters.update(safe_url=safe_url, readable=labels.readable, initial=initial)
     environment.globals.update(
         labels=labels, words=words, parts=PARTS, milestone=milestone, observed_value=words.observed_text,
         word=labels.label, swing_text=swing_text, accelerator_hours=accelerator_hours, colours=COLOURS,
+        pipeline_caption=pipeline.caption, pipeline_legend=pipeline.legend, stage_rows=pipeline.stage_rows,
+        step_rows=step_rows, memory_table=memory_table, layout_dimensions=CHANGES,
     )  # fmt: skip
     return environment

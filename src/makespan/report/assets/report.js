@@ -414,6 +414,181 @@
       { narrow: true, marks: having.map((option) => option.step.memory_limit_bytes / 2 ** 30) });
   }
 
+  // ---- the pipeline ------------------------------------------------------------------------------------------------
+  // One row a rank, one box a pass. A path holds all passes of a rank that look alike, so that a thousand boxes stay light.
+  const PASSES = { F: "forward", B: "backward", I: "gradients of inputs", W: "gradients of weights" };
+  function node(parent, name, attributes, content) {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    if (content !== undefined) element.textContent = content;
+    parent.append(element);
+    return element;
+  }
+  const stageOf = (layout, rank, chunk) => layout.schedule !== "dualpipe" ? chunk * layout.pp + rank : chunk ? layout.pp - 1 - rank : rank;
+  function passLength(stage, kind) {
+    if (kind === "F") return stage.forward_s;
+    return (kind === "W" ? 0 : stage.input_grad_s) + (kind === "I" ? 0 : stage.weight_grad_s);
+  }
+  function unpacked(pipeline, layout) {
+    return pipeline.ranks.map((row) => row.start.map((ticks, i) => {
+      const kind = row.passes[i], chunk = row.chunk[i], stage = stageOf(layout, row.rank, chunk), start = ticks * pipeline.tick_s;
+      return { kind, chunk, stage, start, end: start + passLength(pipeline.stages[stage], kind), microBatch: row.micro_batch[i] };
+    }));
+  }
+  const roundStep = (span, most) => {
+    const power = 10 ** Math.floor(Math.log10(span / most));
+    return [1, 2, 5, 10].map((n) => n * power).find((step) => span / step <= most);
+  };
+
+  // Where passes are narrow, a button makes them wide enough to be told apart; the drawing then scrolls.
+  function enlargeButton(host, wanted, large) {
+    const bar = host.previousElementSibling;
+    bar.hidden = !wanted;
+    if (bar.firstChild === null) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = "Enlarge";
+      button.addEventListener("click", () => {
+        host.dataset.large = String(host.dataset.large !== "true");
+        drawPipeline(host);
+      });
+      bar.append(button);
+    }
+    bar.firstChild.setAttribute("aria-pressed", String(large));
+  }
+
+  function drawPipeline(host) {
+    if (host.closest("[hidden]")) return;
+    const pipeline = data.pipelines[host.dataset.pipeline], layout = options[host.dataset.option].layout;
+    const rows = unpacked(pipeline, layout), paper = document.documentElement.classList.contains("paper");
+    const each = Math.max(11, Math.min(26, Math.floor(360 / rows.length))), high = each - (each > 14 ? 3 : 2), top = 2;
+    const gutter = 58, height = top + rows.length * each, span = pipeline.span_s;
+    const room = (paper ? Math.min(host.clientWidth, 660) : host.clientWidth) - gutter;
+    const most = Math.max(...rows.map((row) => row.length));
+    const large = host.dataset.large === "true" && !paper;
+    const width = paper ? room : Math.max(room, Math.min(most * (large ? 13 : 2.4), large ? 9000 : 2400));
+    enlargeButton(host, large || room < most * 8, large);
+    const x = (t) => t / span * (width - 2);
+    host.replaceChildren();
+    const names = node(host, "svg", { width: gutter, height: height + 18, "aria-hidden": "true" });
+    const window_ = document.createElement("div");
+    window_.className = "window";
+    window_.tabIndex = 0;
+    window_.setAttribute("role", "application");
+    window_.setAttribute("aria-label", `Pipeline schedule, ${rows.length} ranks. Arrow keys go from pass to pass.`);
+    host.append(window_);
+    const svg = node(window_, "svg", { width, height: height + 18 });
+    const tip = document.createElement("div");
+    tip.className = "tip";
+    tip.setAttribute("role", "status");
+    host.append(tip);
+
+    const step = roundStep(span, Math.max(width / 110, 2)), milli = span < 1;
+    for (let t = 0; t <= span * 1.0001; t += step) {
+      node(svg, "line", { class: "grid", x1: x(t), x2: x(t), y1: 0, y2: height });
+      const digits = Math.max(0, -Math.floor(Math.log10(step * (milli ? 1000 : 1)) + 1e-9));
+      const at = x(t), anchor = t === 0 ? "start" : at > width - 24 ? "end" : "middle";
+      node(svg, "text", { x: at, y: height + 13, "text-anchor": anchor }, (t * (milli ? 1000 : 1)).toFixed(digits) + (milli ? " ms" : " s"));
+    }
+    const chunks = layout.schedule === "dualpipe" ? 2 : layout.vpp;
+    const strength = (chunk) => chunks > 1 ? 1 - 0.55 * chunk / (chunks - 1) : 1;
+    const box = (pass, y) => {
+      const from = x(pass.start), wide = x(pass.end) - from;
+      return `M${from.toFixed(2)} ${y}h${Math.max(wide - (wide > 5 ? 0.8 : wide > 2 ? 0.35 : 0), 0.25).toFixed(2)}v${high}H${from.toFixed(2)}z`;
+    };
+    const lettered = (most <= 130 || large) && high >= 12;
+    rows.forEach((row, index) => {
+      const y = top + index * each;
+      if (each >= 13 || index % 2 === 0) node(names, "text", { x: gutter - 8, y: y + high / 2 + 4, "text-anchor": "end" }, `rank ${pipeline.ranks[index].rank}`);
+      const group = node(svg, "g", { class: "rank", "data-rank": pipeline.ranks[index].rank });
+      node(group, "rect", { class: "lane", x: 0, y, width: width - 2, height: high });
+      const shapes = new Map();
+      for (const pass of row) {
+        const key = pass.kind + pass.chunk;
+        shapes.set(key, (shapes.get(key) || "") + box(pass, y));
+      }
+      for (const [key, d] of shapes) node(group, "path", { class: key[0], d, "fill-opacity": strength(key.slice(1)).toFixed(2) });
+      if (lettered) for (const pass of row) {
+        const wide = x(pass.end) - x(pass.start);
+        if (wide >= 2 + 6 * String(pass.microBatch).length) node(group, "text", { class: `name ${pass.kind}${strength(pass.chunk) < 0.7 ? " faint" : ""}`, x: x(pass.start) + wide / 2, y: y + high / 2 + 3.5 }, pass.microBatch);
+      }
+    });
+    const way = node(svg, "path", { class: "way", d: "" }), chosen = node(svg, "path", { class: "chosen", d: "" });
+
+    let at = null;  // [row, index] of the pass that the keys are on
+    const clear = () => { at = null; tip.textContent = ""; way.setAttribute("d", ""); chosen.setAttribute("d", ""); };
+    const clock = (t) => milli ? `${(t * 1e3).toFixed(2)} ms` : `${t.toFixed(3)} s`;
+    const bold = (text) => { const b = document.createElement("b"); b.textContent = text; return b; };
+    function show(index, found) {
+      const row = rows[index], pass = row[found], y = top + index * each, rank = pipeline.ranks[index].rank;
+      at = [index, found];
+      const stage = pipeline.stages[pass.stage], last = pass.stage === pipeline.stages.length - 1;
+      const layers = `${stage.num_layers} ${stage.num_layers === 1 ? "layer" : "layers"}${last ? " and the head" : ""}`;
+      tip.replaceChildren(bold(`Rank ${rank}: ${PASSES[pass.kind]}, micro-batch ${pass.microBatch}`), document.createElement("br"),
+        `stage ${pass.stage}, ${layers}`, document.createElement("br"),
+        `${format.duration(pass.end - pass.start)}, from ${clock(pass.start)} to ${clock(pass.end)}`);
+      chosen.setAttribute("d", `M${x(pass.start)} ${y}H${x(pass.end)}v${high}H${x(pass.start)}z`);
+      way.setAttribute("d", rows.flatMap((other, i) => other.filter((p) => p.microBatch === pass.microBatch).map((p) => `M${x(p.start)} ${top + i * each + high}H${x(p.end)}v1.5H${x(p.start)}z`)).join(""));
+      place(x(pass.start), y);
+    }
+    function idle(index, t) {
+      const row = rows[index], next = row.findIndex((pass) => pass.start > t);
+      const from = next === 0 ? 0 : (next < 0 ? row[row.length - 1] : row[next - 1]).end, until = next < 0 ? span : row[next].start;
+      clear();
+      if (until - from <= 0) return;
+      tip.replaceChildren(bold(`Rank ${pipeline.ranks[index].rank}: waits ${format.duration(until - from)}`));
+      place(x(t), top + index * each);
+    }
+    function place(left, y) {
+      const wanted = gutter + left - window_.scrollLeft;
+      tip.style.left = `${Math.max(0, Math.min(wanted, host.clientWidth - tip.offsetWidth))}px`;
+      const above = y - tip.offsetHeight - 8;
+      tip.style.top = `${above > -60 ? above : y + each + 6}px`;
+    }
+    function point(event) {
+      const frame = svg.getBoundingClientRect(), index = Math.floor((event.clientY - frame.top - top) / each);
+      const t = (event.clientX - frame.left) / (width - 2) * span;
+      if (index < 0 || index >= rows.length || t < 0 || t > span) return clear();
+      const found = rows[index].findIndex((pass) => pass.start <= t && t < pass.end);
+      if (found < 0) idle(index, t); else show(index, found);
+    }
+    svg.addEventListener("pointermove", (event) => { if (event.pointerType === "mouse") point(event); });
+    svg.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") clear(); });
+    svg.addEventListener("click", point);
+    window_.addEventListener("scroll", () => { if (at) show(...at); else tip.textContent = ""; });
+    window_.addEventListener("blur", clear);
+    window_.addEventListener("keydown", (event) => {
+      const moves = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] };
+      if (event.key === "Escape") return clear();
+      if (!moves[event.key]) return;
+      event.preventDefault();
+      let [index, found] = at || [0, -1];
+      const [down, along] = at ? moves[event.key] : [0, 1];
+      if (down) {
+        const middle = (rows[index][found].start + rows[index][found].end) / 2;
+        index = Math.max(0, Math.min(rows.length - 1, index + down));
+        const away = (pass) => Math.max(pass.start - middle, middle - pass.end, 0);
+        found = rows[index].reduce((best, pass, i) => away(pass) < away(rows[index][best]) ? i : best, 0);
+      } else found = Math.max(0, Math.min(rows[index].length - 1, found + along));
+      const pass = rows[index][found];
+      if (x(pass.start) < window_.scrollLeft || x(pass.end) > window_.scrollLeft + window_.clientWidth) window_.scrollLeft = x(pass.start) - window_.clientWidth / 3;
+      show(index, found);
+    });
+  }
+  const pipelineDrawings = () => document.querySelectorAll(".pipe").forEach(drawPipeline);
+
+  function chooseCloseUp() {
+    const select = document.getElementById("close-up-option");
+    if (!select) return;
+    select.parentElement.hidden = false;
+    const pick = () => {
+      for (const group of document.querySelectorAll(".close-up")) group.hidden = group.dataset.group !== select.value;
+      pipelineDrawings();
+    };
+    select.addEventListener("change", pick);
+    pick();
+  }
+
   function costCharts() {
     stackChart("chart-cost", parts("cost_lines", "line", "mean_usd"), "cost", format.money, axisMoney, { narrow: true });
     const lasts = options.map((option) => option.cash_flow.times_s.length);
@@ -486,7 +661,7 @@
 
   // ---- the page ----------------------------------------------------------------------------------------------------
   function drawAll() {
-    for (const part of [releaseChart, oddsChart, timeCharts, lossCharts, ganttCharts, machineCharts, costCharts, leverChart]) part();
+    for (const part of [releaseChart, oddsChart, timeCharts, lossCharts, ganttCharts, machineCharts, pipelineDrawings, costCharts, leverChart]) part();
   }
 
   function searchFacts() {
@@ -531,6 +706,7 @@
   zoomButtons();
   searchFacts();
   sortFacts();
+  chooseCloseUp();
   drawAll();
 
   let waiting = 0, width = window.innerWidth;
