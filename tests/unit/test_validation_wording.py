@@ -236,7 +236,7 @@ def test_other_parts_are_refused(text):
         ("Megatron-LM", "2024-05", "megatron-2024", False),
         ("Nanotron", "2025-02", "megatron-2024", False),
         ("torchtitan", "2026-01", "torch-fsdp2", False),
-        ("NeMo AutoModel (PyTorch FSDP2)", "2026-04", "torch-fsdp2", False),
+        ("NeMo AutoModel (PyTorch FSDP2)", "2026-04", "automodel-2026", False),
         ("MaxText on GPU", "2025-09", "jax-2024", False),
         ("Levanter", "2024-02", "jax-2024", False),
         ("llm-foundry/Composer FSDP", "2023-11", "fsdp-2023", False),

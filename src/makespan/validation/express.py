@@ -91,7 +91,11 @@ def case_of(row: Row, models: Mapping[str, Any]) -> Case:
     software = software_of(row, notes)
     precision, recipe = _precision(row, cluster, notes)
     config = StepConfig(
-        global_batch=_global_batch(row, notes), seq_len=seq_len, precision=precision, optimizer=_optimizer(row, notes)
+        global_batch=_global_batch(row, notes),
+        seq_len=seq_len,
+        precision=precision,
+        optimizer=_optimizer(row, notes),
+        load_imbalance=_load_imbalance(row, model, notes),
     )
     layout, constraints = _layout(row, model, config, cluster, software, notes)
     if layout is not None:
@@ -174,6 +178,17 @@ def _optimizer(row: Row, notes: list[str]) -> OptimizerSpec:
     return OptimizerSpec(name="profile")
 
 
+def _load_imbalance(row: Row, model: ModelSpec, notes: list[str]) -> float:
+    """Benchmarks force routing to balance; some rows say that they did not."""
+    if model.moe is None or not re.search(
+        r"natural (\(unbalanced\) )?routing|unbalanced routing", text_of(row, "notes")
+    ):
+        return 1.0
+    imbalance = float(mapping()["natural_routing_imbalance"])
+    notes.append(f"routing not balanced: {imbalance:g} times the mean on the busiest rank assumed")
+    return imbalance
+
+
 _PRECISIONS = (
     ("nvfp4", r"nvfp4|\bfp4\b|mxfp4"),
     ("mxfp8", r"fp8[-_ ]?mx|mx[-_ ]?fp8"),
@@ -236,9 +251,6 @@ def _layout(
     if model.moe is not None and sizes["ep"] is None:
         sizes["ep"] = math.gcd(tp * cp * dp, model.moe.num_experts) if has_expert_dispatcher(row) else 1
         notes.append(f"expert parallelism not stated: ep {sizes['ep']}")
-    if sizes["ep"] is None and model.moe is not None and re.search(r"deep[-_ ]?ep|hybrid[-_ ]?ep", _all_text(row)):
-        sizes["ep"] = math.gcd(dp, math.gcd(model.moe.num_experts, LARGEST_UNSTATED_EP))
-        notes.append(f"expert parallelism not stated, but its dispatcher: ep {sizes['ep']}")
     ep, etp = _expert_sizes(model, sizes, tp * cp * dp, notes)
     stated_parallel = flag_of(row, "seq_par")
     layout = Layout(
@@ -265,15 +277,6 @@ def _layout(
         ep_overlap=ep > 1 and ep_overlap_of(row),
     )
     return layout, SearchConstraints()
-
-
-LARGEST_UNSTATED_EP = 64
-"""Expert parallelism where a row names a dispatcher of tokens between ranks but no size: the whole replica, up to the largest
-size in published recipes (NVIDIA-NeMo/Automodel docs/performance-summary.md, Megatron-Bridge performance recipes)."""
-
-
-def _all_text(row: Row) -> str:
-    return "; ".join(text_of(row, name) for name in ("overlap_notes", "notes"))
 
 
 def _fill(sizes: dict[str, int | None], num: int, software: Software, notes: list[str]) -> None:
