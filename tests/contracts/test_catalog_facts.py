@@ -18,6 +18,7 @@ ENTRIES = [(kind, name) for kind in catalog.kinds() for name in catalog.names(ki
 PLAIN = {
     *("name", "known_on", "note", "cite", "vendor", "family", "usual_node", "usual_fabric", "accelerator", "cooling"),
     *("provider", "shape", "place", "node", "fabric", "architecture", "supports", "measured_on", "largest_measured"),
+    *("measured_precisions", "released"),
 }
 """Fields that are names, lists or switches, not numbers with a source."""
 DAYS = [dt.date(2024, 3, 12), dt.date(2024, 7, 10), dt.date(2025, 6, 1), dt.date(2026, 12, 1)]
@@ -181,9 +182,7 @@ def test_no_fact_is_later_than_the_day_asked_for(day: dt.date):
     assert late == []
 
 
-OPTIONAL = {"wave_weight", "softmax_head_dim", "half_waves", "multiprocessors", "uneven_experts"} | {
-    "host_bytes_per_s"
-}
+OPTIONAL = {"wave_weight", "softmax_head_dim", "half_waves", "multiprocessors", "uneven_experts"} | {"host_bytes_per_s"}
 """What an entry may leave out: at their default the formula does without them."""
 
 

@@ -346,8 +346,16 @@ def test_interval_widens_away_from_the_evidence():
 
     assert interval_sigma(DENSE, CLUSTER, PROFILE, 512) == 0.08
     assert interval_sigma(DENSE, CLUSTER, PROFILE, 2048) == pytest.approx(0.08 + 2 * 0.01)
-    assert interval_sigma(DENSE, elsewhere, PROFILE, 512) == pytest.approx(math.hypot(0.08, 0.10))
+    assert interval_sigma(DENSE, elsewhere, PROFILE, 512) == pytest.approx(math.hypot(0.08, 0.08))
     assert interval_sigma(MIXED, CLUSTER, replace(PROFILE, residual_sigma_moe=0.2), 512) == 0.2
+
+
+def test_interval_widens_in_a_precision_without_runs():
+    known = replace(PROFILE, measured_precisions=("bf16", "fp8"))
+
+    assert interval_sigma(DENSE, CLUSTER, PROFILE, 512, precision="nvfp4") == 0.08
+    assert interval_sigma(DENSE, CLUSTER, known, 512, precision="fp16") == 0.08
+    assert interval_sigma(DENSE, CLUSTER, known, 512, precision="nvfp4") == pytest.approx(math.hypot(0.08, 0.08))
 
 
 def test_every_hand_over_of_a_chunk_costs():
@@ -366,3 +374,12 @@ def test_large_runs_wait_for_stragglers():
 
     assert "jitter" not in few.breakdown
     assert many.breakdown["jitter"] / (many.time_s - many.breakdown["jitter"]) == pytest.approx(0.02)
+
+
+def test_delayed_scaling_waits_more():
+    """0.02 added in fp8 for each of the two doublings above 1024 accelerators."""
+    eager = replace(PROFILE, jitter_per_doubling_fp8=0.02)
+    for precision, waiting in (("bf16", 0.02), ("fp8", 0.06)):
+        config = replace(CONFIG, precision=precision)
+        step = step_estimate(DENSE, config, CLUSTER, eager, Layout(tp=8, pp=2, dp=256))
+        assert step.breakdown["jitter"] / (step.time_s - step.breakdown["jitter"]) == pytest.approx(waiting)

@@ -207,12 +207,16 @@ def build_model(r: Reader) -> ModelSpec:
     return ModelSpec(name=r.name, **values)
 
 
+PLAIN_LISTS = ("measured_on", "measured_precisions", "released")
+"""Fields of a framework profile that list names or dates."""
+
+
 def build_framework(r: Reader) -> FrameworkProfile:
     """Factors of one generation of training software. A field `x_s` stands in the file as `x` with a unit of time."""
     values: dict[str, Any] = {}
     for f in fields(FrameworkProfile):
         required = f.default is MISSING and f.default_factory is MISSING
-        if f.name in ("name", "supports", "measured_on", "largest_measured", "attention_lag"):
+        if f.name in ("name", "supports", "largest_measured", "attention_lag", *PLAIN_LISTS):
             continue
         key, quantity = f.name, "factor"
         for suffix, unit in (("_s", "time"), ("_bytes", "data")):
@@ -221,9 +225,10 @@ def build_framework(r: Reader) -> FrameworkProfile:
         key = f.name if r.has(f.name) else key
         if required or r.has(key):
             values[f.name] = r.number(key, quantity)
-    if r.has("measured_on"):
-        measured = r.node("measured_on")
-        values["measured_on"] = tuple(measured.split() if isinstance(measured, str) else measured)
+    for name in PLAIN_LISTS:
+        if r.has(name):
+            listed = r.node(name)
+            values[name] = tuple(str(item) for item in (listed.split() if isinstance(listed, str) else listed))
     if r.has("largest_measured"):
         values["largest_measured"] = round(float(r.node("largest_measured")))
     if r.has("attention_lag"):

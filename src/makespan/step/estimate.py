@@ -20,29 +20,51 @@ from makespan.workload import model_flop_per_sequence
 Z_90 = 1.2815515655446004
 """Standard normal quantile of 90 %: the interval P10 to P90 spans this many sigma either way."""
 
-SIGMA_OTHER_ACCELERATOR = 0.10
-"""Added in quadrature where no row of the profile ran on the accelerator: the spread of one profile's bias between
-accelerator generations when one of them is left out of a fit."""
+SIGMA_OTHER_ACCELERATOR = 0.08
+"""Added in quadrature where no row of the profile ran on the accelerator. Products of one profile slow down 0 to 7 % more
+on one accelerator than on another (`KernelSpec.training_slowdown` and residuals by accelerator), attention and fabric add
+their own spread."""
+
+SIGMA_OTHER_PRECISION = 0.08
+"""Added in quadrature where no row of the profile ran in the precision. The products of a precision, predicted from those of
+another with isolated kernels between them, come out 3 to 28 % off (NVFP4 the worst)."""
 
 SIGMA_PER_DOUBLING = 0.01
 """Added linearly per doubling of size beyond the largest run of the profile: the growth that profiles show per doubling."""
 
+ALIKE = {"fp16": "bf16"}
+"""Precisions whose kernels take the same time."""
 
-def interval_sigma(model: ModelSpec, cluster: ClusterSpec, profile: FrameworkProfile, num_accelerators: int) -> float:
-    """Spread of log(true / predicted) for this kind of model, accelerator, software and size. [-]"""
+
+def is_measured_precision(profile: FrameworkProfile, precision: str) -> bool:
+    """Whether runs of the profile were measured in the precision; true where the profile does not say."""
+    known = {ALIKE.get(name, name) for name in profile.measured_precisions}
+    return not known or ALIKE.get(precision, precision) in known
+
+
+def interval_sigma(
+    model: ModelSpec, cluster: ClusterSpec, profile: FrameworkProfile, num_accelerators: int, *, precision: str = "bf16"
+) -> float:
+    """Spread of log(true / predicted) for this kind of model, accelerator, software, precision and size. [-]"""
     sigma = profile.residual_sigma
     if model.moe is not None:
         sigma = max(sigma, profile.residual_sigma_moe)
     if cluster.accelerator.name not in profile.measured_on:
         sigma = math.hypot(sigma, SIGMA_OTHER_ACCELERATOR)
+    if not is_measured_precision(profile, precision):
+        sigma = math.hypot(sigma, SIGMA_OTHER_PRECISION)
     beyond = math.log2(max(num_accelerators / max(profile.largest_measured, 1), 1.0))
     return sigma + SIGMA_PER_DOUBLING * beyond
 
 
-def _notes(model: ModelSpec, cluster: ClusterSpec, profile: FrameworkProfile, layout: Layout) -> tuple[str, ...]:
+def _notes(
+    model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, layout: Layout
+) -> tuple[str, ...]:
     notes = []
     if cluster.accelerator.name not in profile.measured_on:
         notes.append(f"no measured run of {profile.name} on {cluster.accelerator.name}: the interval is wider")
+    if not is_measured_precision(profile, config.precision):
+        notes.append(f"no measured run of {profile.name} in {config.precision}: the interval is wider")
     if layout.num_accelerators > profile.largest_measured:
         notes.append(f"beyond the largest measured run of {profile.name} ({profile.largest_measured} accelerators)")
     if model.moe is not None and layout.ep > 1:
@@ -84,7 +106,7 @@ def _package(
         }
         return {name: value for name, value in picked.items() if value > 0.0}
 
-    sigma = interval_sigma(model, cluster, profile, used)
+    sigma = interval_sigma(model, cluster, profile, used, precision=config.precision)
     causal = model_flop_per_sequence(model, config.seq_len) * config.global_batch
     square = model_flop_per_sequence(model, config.seq_len, causal=False) * config.global_batch
     executed = float(arrays.detail["executed_flop"][row]) if "executed_flop" in arrays.detail else math.nan
@@ -118,7 +140,7 @@ def _package(
         num_accelerators=used,
         num_idle=cluster.num_accelerators - used,
         provenance=provenance,
-        notes=_notes(model, cluster, profile, layout),
+        notes=_notes(model, config, cluster, profile, layout),
     )
 
 

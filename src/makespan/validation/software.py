@@ -104,7 +104,7 @@ def software_of(row: Row, notes: list[str]) -> Software:
 
 def _resolved(row: Row, rule: Mapping[str, Any], profile: FrameworkProfile, notes: list[str]) -> Software:
     blank = rule["blank"]
-    profile, switches = _switched(row, profile)
+    profile, switches = _switched(_as_released(date_of(row), profile), row)
     notes += switches
     variants = tuple(
         rule["name"]
@@ -130,7 +130,26 @@ def _resolved(row: Row, rule: Mapping[str, Any], profile: FrameworkProfile, note
     )
 
 
-def _switched(row: Row, profile: FrameworkProfile) -> tuple[FrameworkProfile, tuple[str, ...]]:
+KERNEL_SLOWDOWNS = ("gemm_slowdown", "attention_slowdown", "elementwise_slowdown", "cast_slowdown")
+"""Factors that better kernels of a newer release lower."""
+
+
+def _year(date: str) -> float:
+    year, month, *_ = (*date.split("-"), "06")
+    return int(year) + (int(month) - 0.5) / 12.0
+
+
+def _as_released(date: str, profile: FrameworkProfile) -> FrameworkProfile:
+    """The profile at the date of a row's release, as far as its measured releases reach; unchanged without a date."""
+    if not (date and profile.gain_per_year and profile.released):
+        return profile
+    first, last = _year(profile.released[0]), _year(profile.released[-1])
+    age = min(max(_year(date), first), last) - 0.5 * (first + last)
+    factor = (1.0 - profile.gain_per_year) ** age
+    return dataclasses.replace(profile, **{name: getattr(profile, name) * factor for name in KERNEL_SLOWDOWNS})
+
+
+def _switched(profile: FrameworkProfile, row: Row) -> tuple[FrameworkProfile, tuple[str, ...]]:
     """The profile with what the row says beyond its layout switched on, and the names of that."""
     names = []
     for switch in mapping()["switches"]:
