@@ -55,6 +55,7 @@ def test_slowdown_of_a_precision_slows_its_products_alone():
     assert forward(UP, slower, "fp8") == pytest.approx(1.1 * forward(UP, CHIP, "fp8"))
     assert forward(UP, slower, "bf16") == forward(UP, CHIP, "bf16")
     assert forward(head, slower, "fp8") == forward(head, CHIP, "fp8")
+    assert forward(replace(UP, grouped=True), slower, "fp8") == forward(replace(UP, grouped=True), CHIP, "fp8")
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ class KernelSpec:
     multiprocessors : blocks of a kernel that run at once; 0 where it is not stated: then no waves are counted. [-]
     uneven_experts : time of a grouped product whose experts got uneven shares of the same tokens, over even shares. [-]
     training_slowdown : by the step's precision (`bf16`, `fp8`, `mxfp8`, `nvfp4`), how much more its products slow down in
-        training than those of an H100 do, whose slowdown is the profile's `gemm_slowdown`; 1 where it is not stated. [-]
+        training than those of an H100 do, whose slowdown is the profile's `gemm_slowdown`; 1 where it is not stated.
+        Grouped products of experts are left to the profile. [-]
     """
 
     gemm: Mapping[str, GemmEfficiency]

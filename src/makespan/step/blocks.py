@@ -109,7 +109,7 @@ def products(
         )
         fused = gemm.grouped and has_fused_experts(profile, config.precision)
         slow = profile.gemm_slowdown * (expert_slowdown(profile, config.precision) if gemm.grouped else 1.0)
-        if gemm.quantised:
+        if gemm.quantised and not gemm.grouped:
             slow = slow * accelerator.kernels.training_slowdown.get(config.precision, 1.0)
         cast_forward, cast_backward = kernels.cast_passes_s(
             gemm, accelerator=accelerator, precision=config.precision, profile=profile
