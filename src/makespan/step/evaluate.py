@@ -52,6 +52,8 @@ class LayerTable:
 
 def _distinct(layouts: LayoutArrays) -> tuple[LayoutArrays, IntArray]:
     """Distinct key rows, and for each layout the row of its key. Counting sort by field: no comparison sort."""
+    if len(layouts) == 1:
+        return layouts, np.zeros(1, dtype=np.int64)
     code = np.zeros(len(layouts), dtype=np.int64)
     for name in _KEY_FIELDS:
         column = getattr(layouts, name)
@@ -326,7 +328,7 @@ def evaluate(
     blocked = np.empty(len(layouts), dtype=np.bool_)
     for start in range(0, len(layouts), CHUNK_ROWS):
         part = slice(start, start + CHUNK_ROWS)
-        rows = layouts.take(part)
+        rows = layouts if len(layouts) <= CHUNK_ROWS else layouts.take(part)
         status[part] = legality.structural_status(model, config, cluster, rows)
         blocked[part] = legality.unsupported(config, cluster, profile, rows)
     runnable = np.flatnonzero((status == 0) & ~blocked)
@@ -338,15 +340,18 @@ def evaluate(
         limit = cluster.accelerator.hbm_bytes * (1.0 - memory_headroom)
         for start in range(0, len(rows), CHUNK_ROWS):
             chunk = np.arange(start, min(start + CHUNK_ROWS, len(rows)))
+            some, piece = rows, table
+            if len(rows) > CHUNK_ROWS:
+                some, piece = rows.take(chunk), replace(table, index=table.index[chunk])
             if fitting_only:
-                piece = replace(table, index=table.index[chunk])
-                needs = _memory_of_rows(model, config, profile, rows.take(chunk), piece)
+                needs = _memory_of_rows(model, config, profile, some, piece)
                 results["memory_bytes"][runnable[chunk]] = needs
-                chunk = chunk[needs <= limit]
-                if not len(chunk):
+                enough = np.flatnonzero(needs <= limit)
+                if not len(enough):
                     continue
-            piece = replace(table, index=table.index[chunk])
-            columns = _evaluate_rows(model, config, cluster, profile, rows.take(chunk), piece, detail=detail)
+                chunk = chunk[enough]
+                some, piece = some.take(enough), replace(piece, index=piece.index[enough])
+            columns = _evaluate_rows(model, config, cluster, profile, some, piece, detail=detail)
             for name, values in columns.items():
                 if name not in results:
                     results[name] = np.full(len(layouts), np.nan)
