@@ -267,6 +267,8 @@ def test_the_pipeline_has_a_row_a_rank_and_every_pass_where_the_result_puts_it(b
         assert len({colour[1:] for colour in colours}) == 2
         page_width, window_width = visit.page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
         assert page_width == window_width, "only the drawing scrolls"
+        visit.page.set_viewport_size({"width": 340, "height": 700})
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 340, "nor on the smallest phones"
         assert visit.complaints == []
 
 

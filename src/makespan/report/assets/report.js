@@ -503,7 +503,7 @@
       const group = node(svg, "g", { class: "rank", "data-rank": pipeline.ranks[index].rank });
       node(group, "rect", { class: "lane", x: 0, y, width: width - 2, height: high });
       const shapes = new Map();
-      for (const pass of row) {
+      for (const pass of row) if (pass.end > pass.start) {  // a stage without layers has nothing to show
         const key = pass.kind + pass.chunk;
         shapes.set(key, (shapes.get(key) || "") + box(pass, y));
       }
