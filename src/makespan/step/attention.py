@@ -75,14 +75,17 @@ def tensor_parallel_traffic(
 def _scores(
     model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, keys: LayoutArrays
 ) -> Work:
-    """The attention kernel: mean over windowed and full layers."""
+    """The attention kernel: mean over windowed and full layers.
+
+    In a ring of context-parallel ranks every rank runs a kernel for each piece of keys that passes, over all its queries.
+    """
     share = keys.micro_batch / (keys.tp * keys.cp)
     flop = attention_flop(model, sequences=1.0, seq_len=config.seq_len, causal=True) * share
     full = full_layer_fraction(model)
     kernel_flop = flop
     if full < 1.0 and model.window is not None and model.window < config.seq_len:
         band = attended_pairs(config.seq_len, window=model.window, causal=True)
-        extra = min(kernels.WINDOW_KERNEL_RATIO * band, attended_pairs(config.seq_len, window=None, causal=True)) - band
+        extra = float(kernels.windowed_pairs(float(config.seq_len), float(model.window))) - band
         kernel_flop = flop + 2.0 * (1.0 - full) * extra * model.num_heads * score_dims(model) * share
     pieces = np.where(keys.cp_kind == int(ContextKind.ALL_TO_ALL), 1, keys.cp)
     lag = profile.attention_lag.get(cluster.accelerator.family, 1.0)
@@ -91,6 +94,8 @@ def _scores(
         accelerator=cluster.accelerator,
         seq_len=config.seq_len / pieces,
         head_dim=score_dims(model) / 2.0,
+        queries=share * config.seq_len * model.num_heads,
+        steps=pieces,
     )
     return Work(
         name="attention",
