@@ -33,6 +33,12 @@ from makespan.validation.express import Case, case_of, published_step_time_s
 from makespan.validation.files import read_models, read_rows
 
 HOLD_OUT = 0
+DOUBTFUL = {
+    "mb0165": "437 GB of weights, gradients and moments on 276 GiB: the layout cannot be as it is stated",
+    "mb0167": "its time is that of five chunks a stage; the row says one",
+    "mb0344": "the same layout takes less on a slower part: recomputation that is not stated",
+}
+"""Rows that do not count in a fit, and why. They count in every error that is printed."""
 SCALE = 0.04
 """Residuals up to about this (log) count squared, larger ones by their size. [-]"""
 
@@ -154,25 +160,51 @@ def log_errors(runs: Sequence[Run], factors: Mapping[str, float]) -> np.ndarray:
     return errors
 
 
-def fit(runs: Sequence[Run], start: Mapping[str, float]) -> dict[str, float]:
-    """Factors that fit the runs best under their priors."""
+@dataclass(frozen=True)
+class Linear:
+    """Predicted over measured time near a point: `ratio + slope @ (factors - point)`. Most terms are linear in a factor."""
+
+    names: tuple[str, ...]
+    point: np.ndarray
+    ratio: np.ndarray
+    slope: np.ndarray
+
+
+def linear(runs: Sequence[Run], at: Mapping[str, float]) -> Linear:
+    """Differences over a tenth of every factor."""
+    ratio = np.exp(log_errors(runs, at))
+    slope = np.empty((len(runs), len(at)))
+    for place, (name, value) in enumerate(at.items()):
+        slope[:, place] = (np.exp(log_errors(runs, {**at, name: 1.1 * value})) - ratio) / (0.1 * value)
+    return Linear(names=tuple(at), point=np.array(list(at.values())), ratio=ratio, slope=slope)
+
+
+def fit_linear(runs: Sequence[Run], near: Linear, rows: np.ndarray) -> dict[str, float]:
+    """Factors that fit these rows best under their priors, in the linear form."""
     from scipy.optimize import least_squares
 
-    names = list(start)
-    priors = [PRIORS[name] for name in names]
-    weights = np.sqrt([run.weight for run in runs])
-    low = np.log([p.low for p in priors])
-    high = np.log([p.high for p in priors])
+    priors = [PRIORS[name] for name in near.names]
+    centres, widths = np.log([p.centre for p in priors]), np.array([p.sigma for p in priors])
+    low, high = np.log([p.low for p in priors]), np.log([p.high for p in priors])
+    weights = np.sqrt([0.0 if runs[row].id in DOUBTFUL else runs[row].weight for row in rows])
 
     def residuals(theta: np.ndarray) -> np.ndarray:
-        errors = log_errors(runs, dict(zip(names, np.exp(theta).tolist(), strict=True)))
+        ratio = near.ratio[rows] + near.slope[rows] @ (np.exp(theta) - near.point)
+        errors = np.log(np.maximum(ratio, 0.05))
         soft = np.sign(errors) * np.sqrt(2.0 * (np.sqrt(1.0 + (errors / SCALE) ** 2) - 1.0))
-        pulls = [(t - math.log(p.centre)) / p.sigma for t, p in zip(theta, priors, strict=True)]
-        return np.concatenate([weights * soft, pulls])
+        return np.concatenate([weights * soft, (theta - centres) / widths])
 
-    begin = np.clip(np.log([max(v, 1e-9) for v in start.values()]), low + 1e-6, high - 1e-6)
-    solved = least_squares(residuals, begin, bounds=(low, high), diff_step=0.03, xtol=2e-3, ftol=1e-4, max_nfev=12)
-    return dict(zip(names, np.exp(solved.x).tolist(), strict=True))
+    begin = np.clip(np.log(near.point), low + 1e-6, high - 1e-6)
+    solved = least_squares(residuals, begin, bounds=(low, high), xtol=1e-5, ftol=1e-7)
+    return dict(zip(near.names, np.exp(solved.x).tolist(), strict=True))
+
+
+def fit(runs: Sequence[Run], start: Mapping[str, float], *, passes: int = 2) -> dict[str, float]:
+    """Factors that fit the runs best under their priors: the linear fit, begun again where it ended."""
+    best = dict(start)
+    for _ in range(passes):
+        best = fit_linear(runs, linear(runs, best), np.arange(len(runs)))
+    return best
 
 
 def weighted_quantile(values: Iterable[float], weights: Iterable[float], share: float) -> float:
@@ -248,10 +280,11 @@ def main() -> None:
     by_group(development, errors)
     if asked.folds and names:
         outside, left = [], []
+        near = linear(development, best)
         for fold in sorted({run.fold for run in development}):
-            inner = [run for run in development if run.fold != fold]
+            inner = np.array([place for place, run in enumerate(development) if run.fold != fold])
             outer = [run for run in development if run.fold == fold]
-            factors = fit(inner, best)
+            factors = fit_linear(development, near, inner)
             print(f"  without fold {fold}: " + ", ".join(f"{n} {v:.3g}" for n, v in factors.items()))
             outside.append(log_errors(outer, factors))
             left += outer
