@@ -111,8 +111,6 @@ def _resolved(row: Row, rule: Mapping[str, Any], profile: FrameworkProfile, note
         for rule in mapping()["variants"]
         if re.search(rule["match"], row.get("notes") or "", re.IGNORECASE)
     )
-    if "natural routing" in variants:
-        notes.append("routing was not forced to balance: predicted as if it were")
     recompute = Recompute.parse(blank["recompute"])
     latent, to_fit = blank.get("recompute_latent"), blank.get("recompute_to_fit")
     return Software(
