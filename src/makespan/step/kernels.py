@@ -106,10 +106,11 @@ def isolated_gemm_s(
     if efficiency.wave_weight and kernels.multiprocessors:
         waves = whole_waves(m, n, copies, kernels.multiprocessors)
         work = outputs + efficiency.wave_weight * (waves - outputs)
+    if grouped:
+        # On the real outputs, not on whole waves: within a wave more rows of an expert must not make it faster.
+        work = work + outputs * (efficiency.half_m / m)
     # 2mnk/peak * (1 + half_k/k), with fewer operations on arrays
     compute = work * ((2.0 / peak) * (k + efficiency.half_k))
-    if grouped:
-        compute = compute * (1.0 + efficiency.half_m / m)
     traffic = (copies * INPUT_BYTES[arithmetic]) * k * (m + n) + output_bytes * outputs
     memory = traffic / (accelerator.hbm_bytes_per_s * efficiency.hbm_utilisation)
     return efficiency.overhead_s + _fourth_power_mean(compute, memory)
