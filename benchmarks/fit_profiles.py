@@ -1,13 +1,17 @@
-"""Fit the factors of a framework profile on the measured runs of its software.
+"""Fit the factors of framework profiles on the measured runs of their software.
 
-    python benchmarks/fit_profiles.py megatron-2025 [--only dense|moe] [--free gemm_slowdown,tp_exposed]
-        [--hold dp_exposed=0.3] [--folds] [--hold-out] [--worst 20] [--lines]
+    python benchmarks/fit_profiles.py megatron-2025,megatron-2026 [--only dense|moe] [--shared moe_slowdown,permute_slowdown]
+        [--free host_overhead_s] [--hold dp_exposed=0.3] [--folds] [--hold-out] [--worst 20] [--lines]
 
 Rows: the shipped table of runs, development folds only (whole families: publisher, model, accelerator); identical
-configurations share one weight. Least squares on log(predicted / measured) with a soft loss; every factor has a prior
-around its physical value, so that factors which the rows cannot tell apart stay where they were put. `--folds` leaves each
-development fold out in turn and prints the errors on what was left out; `--hold-out` prints the errors on the fold that
-no fit may use, with the factors fitted on the others. `--lines` prints the facts for the catalog's YAML. Needs SciPy.
+configurations share one weight. `--shared` factors have one value in all profiles named, `--free` factors one in each.
+Least squares on log(predicted / measured) with a soft loss; every factor has a prior around its physical value, so that
+factors which the rows cannot tell apart stay where they were put. Nearly all terms are linear in a factor, so the fit is
+made in a linear form about a point, begun again three times where it ended. `--folds` leaves each development fold out in
+turn and prints the errors on what was left out, with the spread that holds 80 % of it; `--hold-out` prints the errors on
+the fold that no fit may use, with the factors fitted on the others. Without factors the shipped values are reported.
+`--lines` prints the facts for the catalog's YAML. docs/explain/step.md has the command of each shipped profile.
+Needs SciPy.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ import numpy as np
 from makespan import catalog
 from makespan.specs.hardware import FrameworkProfile
 from makespan.step import LayoutArrays, evaluate
+from makespan.step.estimate import Z_90, interval_sigma
 from makespan.validation.cells import NotExpressible
 from makespan.validation.engine import family_of, fold_of
 from makespan.validation.express import Case, case_of, published_step_time_s
@@ -37,8 +42,17 @@ DOUBTFUL = {
     "mb0165": "437 GB of weights, gradients and moments on 276 GiB: the layout cannot be as it is stated",
     "mb0167": "its time is that of five chunks a stage; the row says one",
     "mb0344": "the same layout takes less on a slower part: recomputation that is not stated",
+    "mb0231": "48.7 s; later releases print 27 to 22 s for the same layout",
+    "mb0264": "24.8 s; the same layout took 12.5 s two months earlier",
+    "mb0292": "20 to 30 % from the same layout in the next release; drops tokens",
+    "mb0351": "the architecture is printed incompletely",
+    "mb0371": "natural routing, not balanced: time of the busiest rank and of shapes that change",
+    **dict.fromkeys(
+        ("mb0375", "mb0376", "mb0377", "mb0378", "mb0379", "mb0380", "mb0382"),
+        "one micro-batch of 4 to 16 sequences: a test of latency, half a second a step",
+    ),
 }
-"""Rows that do not count in a fit, and why. They count in every error that is printed."""
+"""Rows that do not count in a fit, and why. They count in errors that are printed, unless a line says otherwise."""
 SCALE = 0.04
 """Residuals up to about this (log) count squared, larger ones by their size. [-]"""
 
@@ -85,15 +99,27 @@ PRIORS: Mapping[str, Prior] = {
     "fsdp_exposed": Prior(0.25, 0.5, 0.02, 1.0),
     "jitter_per_doubling": Prior(0.003, 0.7, 1e-5, 0.03),
     "jitter_per_doubling_fp8": Prior(0.003, 0.7, 1e-5, 0.03),
+    "training_slowdown.nvfp4": Prior(
+        0.84, 0.15, 0.5, 1.2
+    ),  # one value for GB200 and GB300, fitted with a centre of 0.9
 }
 """Physical values and how far a fit may pull them, before any row is looked at (docs/explain/step.md)."""
 
 
+OF_ACCELERATORS = "training_slowdown."
+"""Factors of this name belong to accelerators: one value for all, or `accelerator:name` for one."""
+
+
+def base(key: str) -> str:
+    """A factor's name, without the profile it is for."""
+    return key.rpartition(":")[2]
+
+
 def value_of(profile: FrameworkProfile, name: str) -> float:
-    """A factor by name; `mapping.key` for one entry of a mapping, 1 where it has none."""
+    """A factor by name; `mapping.key` for one entry of a mapping, 1 where it has none; 0 for those of accelerators."""
     field, _, key = name.partition(".")
-    value = getattr(profile, field)
-    return float(value.get(key, 1.0) if key else value)
+    value = getattr(profile, field, 0.0)
+    return float(value.get(key, 1.0) if key and value else value)
 
 
 def with_values(profile: FrameworkProfile, values: Mapping[str, float]) -> FrameworkProfile:
@@ -103,6 +129,29 @@ def with_values(profile: FrameworkProfile, values: Mapping[str, float]) -> Frame
         field, _, key = name.partition(".")
         changes[field] = {**changes.get(field, getattr(profile, field)), key: value} if key else value
     return dataclasses.replace(profile, **changes)
+
+
+def with_factors(case: Case, ratios: Mapping[str, float], factors: Mapping[str, float]) -> Case:
+    """The case under these factors: those without a name before a colon, and those with its profile's or accelerator's.
+
+    ratios : of the case's factors to its profile's, by name (newer releases, what a row switches on). [-]
+    """
+    values: dict[str, float] = {}
+    cluster = case.cluster
+    for key, value in factors.items():
+        owner, _, name = key.rpartition(":")
+        if owner not in ("", case.profile.name, cluster.accelerator.name):
+            continue
+        if name.startswith(OF_ACCELERATORS):
+            kernels = cluster.accelerator.kernels
+            slow = {**kernels.training_slowdown, name.removeprefix(OF_ACCELERATORS): value}
+            kernels = dataclasses.replace(kernels, training_slowdown=slow)
+            cluster = dataclasses.replace(
+                cluster, accelerator=dataclasses.replace(cluster.accelerator, kernels=kernels)
+            )
+        else:
+            values[name] = value * ratios.get(name, 1.0)
+    return dataclasses.replace(case, profile=with_values(case.profile, values), cluster=cluster)
 
 
 @dataclass(frozen=True)
@@ -161,10 +210,9 @@ def log_errors(runs: Sequence[Run], factors: Mapping[str, float]) -> np.ndarray:
     """log(predicted / measured) of every run under these factors."""
     errors = np.empty(len(runs))
     for place, run in enumerate(runs):
-        case = run.case
+        case = with_factors(run.case, run.ratios, factors)
         assert case.layout is not None
-        profile = with_values(case.profile, {n: value * run.ratios.get(n, 1.0) for n, value in factors.items()})
-        arrays = evaluate(case.model, case.config, case.cluster, profile, LayoutArrays.of([case.layout]))
+        arrays = evaluate(case.model, case.config, case.cluster, case.profile, LayoutArrays.of([case.layout]))
         errors[place] = math.log(float(arrays.time_s[0]) / run.seconds)
     return errors
 
@@ -192,7 +240,7 @@ def fit_linear(runs: Sequence[Run], near: Linear, rows: np.ndarray) -> dict[str,
     """Factors that fit these rows best under their priors, in the linear form."""
     from scipy.optimize import least_squares
 
-    priors = [PRIORS[name] for name in near.names]
+    priors = [PRIORS[base(key)] for key in near.names]
     centres, widths = np.log([p.centre for p in priors]), np.array([p.sigma for p in priors])
     low, high = np.log([p.low for p in priors]), np.log([p.high for p in priors])
     weights = np.sqrt([0.0 if runs[row].id in DOUBTFUL else runs[row].weight for row in rows])
@@ -208,7 +256,7 @@ def fit_linear(runs: Sequence[Run], near: Linear, rows: np.ndarray) -> dict[str,
     return dict(zip(near.names, np.exp(solved.x).tolist(), strict=True))
 
 
-def fit(runs: Sequence[Run], start: Mapping[str, float], *, passes: int = 2) -> dict[str, float]:
+def fit(runs: Sequence[Run], start: Mapping[str, float], *, passes: int = 3) -> dict[str, float]:
     """Factors that fit the runs best under their priors: the linear fit, begun again where it ended."""
     best = dict(start)
     for _ in range(passes):
@@ -227,100 +275,132 @@ def weighted_quantile(values: Iterable[float], weights: Iterable[float], share: 
 
 
 def summary(title: str, runs: Sequence[Run], errors: np.ndarray) -> str:
-    """Median and P90 of |predicted / measured - 1|, signed median, spread of the logarithm; configurations weigh one."""
+    """Median, P90 and signed median of predicted / measured - 1; share inside P10 to P90; configurations weigh one.
+
+    sigma : the spread of the logarithm whose P10 to P90 holds 80 % of the configurations, bias included.
+    """
     if not len(runs):
-        return f"{title:34s}    none"
+        return f"{title:40s}    none"
     plain = np.expm1(errors)
     weights = [run.weight for run in runs]
     size = np.abs(plain)
+    inside = np.abs(errors) <= Z_90 * np.array([sigma_of(run.case) for run in runs])
     return (
-        f"{title:34s} {sum(weights):5.0f} configurations {len(runs):4d} rows   median {100 * weighted_quantile(size, weights, 0.5):5.1f} %"
-        f"   P90 {100 * weighted_quantile(size, weights, 0.9):5.1f} %   signed {100 * weighted_quantile(plain, weights, 0.5):+5.1f} %"
-        f"   sigma {robust_sigma(errors):.3f}"
+        f"{title:40s} {sum(weights):5.0f} configurations {len(runs):4d} rows"
+        f"   median {100 * weighted_quantile(size, weights, 0.5):5.1f} %"
+        f"   P90 {100 * weighted_quantile(size, weights, 0.9):5.1f} %"
+        f"   signed {100 * weighted_quantile(plain, weights, 0.5):+5.1f} %"
+        f"   inside {100 * float(np.average(inside, weights=weights)):3.0f} %"
+        f"   sigma {weighted_quantile(np.abs(errors), weights, 0.8) / Z_90:.3f}"
     )
 
 
-def robust_sigma(errors: np.ndarray) -> float:
-    """Half the distance between P10 and P90 of the logarithm, over 1.2816: the normal of the same middle 80 %."""
-    if len(errors) < 3:
-        return float("nan")
-    low, high = np.quantile(errors, [0.1, 0.9])
-    return float(high - low) / 2.0 / 1.2816
+def sigma_of(case: Case) -> float:
+    """Spread of the logarithm behind the case's shipped interval. [-]"""
+    assert case.layout is not None
+    return float(
+        interval_sigma(
+            case.model, case.cluster, case.profile, case.layout.num_accelerators, precision=case.config.precision
+        )
+    )
 
 
-def by_group(runs: Sequence[Run], errors: np.ndarray) -> None:
-    groups: dict[str, list[int]] = defaultdict(list)
-    for place, run in enumerate(runs):
-        groups[run.group].append(place)
-    for name, places in sorted(groups.items()):
-        print("  " + summary(name, [runs[p] for p in places], errors[places]))
+def report(title: str, runs: Sequence[Run], errors: np.ndarray) -> None:
+    """All runs, those of one profile, without doubtful ones, and by group."""
+    print(summary(title, runs, errors))
+    sure = [place for place, run in enumerate(runs) if run.id not in DOUBTFUL]
+    if len(sure) < len(runs):
+        print(summary(f"{title}, without doubtful", [runs[p] for p in sure], errors[sure]))
+    for part in (lambda run: run.case.profile.name, lambda run: run.group):
+        groups: dict[str, list[int]] = defaultdict(list)
+        for place in sure:
+            groups[part(runs[place])].append(place)
+        if len(groups) > 1:
+            for name, places in sorted(groups.items()):
+                print("  " + summary(name, [runs[p] for p in places], errors[places]))
+
+
+def left_out(runs: Sequence[Run], best: Mapping[str, float]) -> None:
+    """Each development fold predicted with factors fitted on the others."""
+    outside, left = [], []
+    near = linear(runs, best)
+    for fold in sorted({run.fold for run in runs}):
+        inner = np.array([place for place, run in enumerate(runs) if run.fold != fold], dtype=int)
+        outer = [run for run in runs if run.fold == fold]
+        factors = fit_linear(runs, near, inner)
+        print(f"  without fold {fold}: " + ", ".join(f"{n} {v:.3g}" for n, v in factors.items()))
+        outside.append(log_errors(outer, factors))
+        left += outer
+    report("development, family left out", left, np.concatenate(outside))
+
+
+def worst(runs: Sequence[Run], errors: np.ndarray, num: int) -> None:
+    """The runs that are farthest off."""
+    for place in np.argsort(-np.abs(errors))[:num]:
+        run = runs[place]
+        config = run.case.config
+        print(
+            f"  {run.id:9s} {np.expm1(errors[place]):+6.1%} {run.seconds:8.3f} s {run.case.model.name:26s}"
+            f" {run.case.cluster.name:16s} {config.precision:6s} batch {config.global_batch} x {config.seq_len}"
+            f"  {run.case.layout}  {'; '.join(run.case.notes)[:90]}"
+        )
+
+
+def lines(runs: Sequence[Run], best: Mapping[str, float], errors: np.ndarray) -> None:
+    """Facts as the catalog's YAML writes them."""
+    for name, value in best.items():
+        key = name.removesuffix("_s")
+        text = f"{value * 1e3:.2g} ms" if name.endswith("_s") else f"{value:.3g}"
+        print(
+            f'{key}: {{value: {text}, kind: derived, how: "benchmarks/fit_profiles.py of {dt.date.today()}: {len(best)}'
+            f" factors over {sum(r.weight for r in runs):.0f} configurations ({len(runs)} rows), median |error|"
+            f' {100 * statistics.median(np.abs(np.expm1(errors))):.1f} %"}}'
+        )
+
+
+def listed(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("profile")
+    parser.add_argument("profiles", help="one, or several separated by commas")
     parser.add_argument("--only", choices=["dense", "moe"])
-    parser.add_argument("--free", default="", help="factors to fit, separated by commas; none: only report")
-    parser.add_argument("--hold", default="", help="factors to set, as name=value")
+    parser.add_argument("--shared", default="", help="factors to fit, one value for all profiles, separated by commas")
+    parser.add_argument("--free", default="", help="factors to fit, one value for each profile; profile:name for one")
+    parser.add_argument("--hold", default="", help="factors to set, as name=value or profile:name=value")
     parser.add_argument("--folds", action="store_true", help="leave each development fold out in turn")
     parser.add_argument("--hold-out", action="store_true", help="also the fold that no fit uses")
     parser.add_argument("--worst", type=int, default=0)
     parser.add_argument("--lines", action="store_true", help="print facts for the catalog")
     asked = parser.parse_args()
-    profile = catalog.framework(asked.profile).spec
-    runs = runs_of(profile, asked.only)
+    profiles = {name: catalog.framework(name).spec for name in listed(asked.profiles)}
+    runs = [run for profile in profiles.values() for run in runs_of(profile, asked.only)]
+    held = {key: float(value) for key, _, value in (pair.partition("=") for pair in listed(asked.hold))}
+    runs = [dataclasses.replace(run, case=with_factors(run.case, run.ratios, held)) for run in runs]
     development = [run for run in runs if run.fold != HOLD_OUT]
-    held = {pair.split("=")[0]: float(pair.split("=")[1]) for pair in asked.hold.split(",") if pair}
-    names = [name for name in asked.free.split(",") if name]
-    start = {name: value_of(profile, name) or PRIORS[name].centre for name in names}
-    if held:
-        for index, run in enumerate(runs):
-            changes = {name: value * run.ratios.get(name, 1.0) for name, value in held.items()}
-            case = dataclasses.replace(run.case, profile=with_values(run.case.profile, changes))
-            runs[index] = dataclasses.replace(run, case=case)
-        development = [run for run in runs if run.fold != HOLD_OUT]
-    best = fit(development, start) if names else {}
-    for name, value in best.items():
-        print(
-            f"{name:30s} {start[name]:.5g} -> {value:.4g}   prior {PRIORS[name].centre:g} x/ {math.exp(PRIORS[name].sigma):.2f}"
-        )
+
+    first = next(iter(profiles.values()))
+    start = {key: value_of(first, base(key)) or PRIORS[base(key)].centre for key in listed(asked.shared)}
+    for key in listed(asked.free):
+        owners = [key.rpartition(":")[0]] if ":" in key else list(profiles)
+        for owner in owners:
+            value = value_of(profiles[owner], base(key)) or PRIORS[base(key)].centre
+            start[f"{owner}:{base(key)}" if len(profiles) > 1 else base(key)] = value
+    best = fit(development, start) if start else {}
+    for key, value in best.items():
+        prior = PRIORS[base(key)]
+        print(f"{key:40s} {start[key]:.4g} -> {value:.4g}   prior {prior.centre:g} x/ {math.exp(prior.sigma):.2f}")
     errors = log_errors(development, best)
-    print(summary(f"{profile.name} development, in sample", development, errors))
-    by_group(development, errors)
-    if asked.folds and names:
-        outside, left = [], []
-        near = linear(development, best)
-        for fold in sorted({run.fold for run in development}):
-            inner = np.array([place for place, run in enumerate(development) if run.fold != fold])
-            outer = [run for run in development if run.fold == fold]
-            factors = fit_linear(development, near, inner)
-            print(f"  without fold {fold}: " + ", ".join(f"{n} {v:.3g}" for n, v in factors.items()))
-            outside.append(log_errors(outer, factors))
-            left += outer
-        print(summary("development, family left out", left, np.concatenate(outside)))
-        by_group(left, np.concatenate(outside))
+    report("development, in sample", development, errors)
+    if asked.folds and start:
+        left_out(development, best)
     if asked.hold_out:
         kept = [run for run in runs if run.fold == HOLD_OUT]
-        print(summary("hold-out fold", kept, log_errors(kept, best)))
-        by_group(kept, log_errors(kept, best))
-    if asked.worst:
-        order = np.argsort(-np.abs(errors))[: asked.worst]
-        for place in order:
-            run = development[place]
-            config = run.case.config
-            print(
-                f"  {run.id:9s} {np.expm1(errors[place]):+6.1%} {run.seconds:8.3f} s {run.case.model.name:26s} {run.case.cluster.name:16s} {config.precision:6s}"
-                f" batch {config.global_batch} x {config.seq_len}  {run.case.layout}  {'; '.join(run.case.notes)[:90]}"
-            )
+        report("hold-out fold", kept, log_errors(kept, best))
+    worst(development, errors, asked.worst)
     if asked.lines:
-        for name, value in best.items():
-            key = name.removesuffix("_s")
-            text = f"{value * 1e3:.2g} ms" if name.endswith("_s") else f"{value:.3g}"
-            print(
-                f'{key}: {{value: {text}, kind: derived, how: "benchmarks/fit_profiles.py of {dt.date.today()}: {len(best)} factors over'
-                f" {sum(r.weight for r in development):.0f} configurations ({len(development)} rows), median |error|"
-                f' {100 * statistics.median(np.abs(np.expm1(errors))):.1f} %"}}'
-            )
+        lines(development, best, errors)
 
 
 if __name__ == "__main__":
