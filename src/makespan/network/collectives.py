@@ -6,16 +6,9 @@ and oversubscription; every accelerator brings its own port, so a group with m m
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
 from makespan.network.placement import GroupPlacement
+from makespan.rows import FloatLike, Rows, maximum, power, some, where
 from makespan.specs.hardware import CollectiveEfficiency, FabricSpec
-
-FloatArray = NDArray[np.floating[Any]]
-FloatLike = float | FloatArray
 
 
 def ring_all_reduce_s(
@@ -51,13 +44,13 @@ def _ring_s(
 ) -> FloatLike:
     """One collective that passes parts around rings; `both` for the two halves of an all-reduce. [s]"""
     size = group.size
-    share: FloatLike = np.asarray(message_bytes * (size - 1) / size, dtype=np.float64)
-    slowest: FloatLike = np.zeros_like(share)
-    latency: FloatLike = np.zeros_like(share)
-    inner: FloatLike = np.ones_like(np.asarray(size, dtype=np.float64))
+    share = message_bytes * (size - 1) / size
+    slowest: FloatLike = 0.0
+    latency: FloatLike = 0.0 * share
+    inner: FloatLike = 1.0
     for tier, members in zip(fabric.tiers, group.members, strict=True):
-        crosses = np.asarray(members > inner)
-        if not crosses.any():
+        crosses = members > inner
+        if not some(crosses):
             continue
         hops = members / inner - 1
         measured = tier.collectives
@@ -74,14 +67,14 @@ def _ring_s(
             rate = tier.bytes_per_s / tier.oversubscription * measured.efficiency[kind]
             latency = latency + crosses * (measured.launch_s + _ramp_s(measured, moved / inner))
             latency = latency + (passes * measured.hop_s) * hops
-        slowest = np.maximum(slowest, crosses * moved / (inner * rate))
+        slowest = maximum(slowest, crosses * moved / (inner * rate))
         inner = members
     return slowest + latency
 
 
 def _ramp_s(measured: CollectiveEfficiency, moved_bytes: FloatLike) -> FloatLike:
     """What messages of middle size lose before they reach full rate: ramp * (bytes / 1 MB)^exponent. [s]"""
-    return measured.ramp_s * (moved_bytes * 1e-6) ** measured.ramp_exponent
+    return measured.ramp_s * power(moved_bytes * 1e-6, measured.ramp_exponent)
 
 
 def all_gather_s(fabric: FabricSpec, group: GroupPlacement, gathered_bytes: FloatLike) -> FloatLike:
@@ -134,11 +127,11 @@ def all_to_all_s(
     Tiers follow one another: the time is the sum over tiers of what crosses there. One hop of latency per other domain
     would be serial sends; kernels post them together, so one hop a tier is charged.
     """
-    total: FloatLike = np.zeros_like(np.asarray(sent_bytes * group.size, dtype=np.float64))
-    inner: FloatLike = np.ones_like(np.asarray(group.size, dtype=np.float64))
+    total: FloatLike = 0.0 * sent_bytes * group.size
+    inner: FloatLike = 1.0
     for index, (tier, members) in enumerate(zip(fabric.tiers, group.members, strict=True)):
-        crosses = np.asarray(members > inner)
-        if not crosses.any():
+        crosses = members > inner
+        if not some(crosses):
             continue
         share = (members - inner) / group.size
         if copies_per_token is not None and index > 0:
@@ -166,17 +159,16 @@ def distinct_destinations(num_domains: FloatLike, copies: float) -> FloatLike:
     >>> round(float(distinct_destinations(8.0, 8)), 3)
     5.251
     """
-    return num_domains * (1.0 - (1.0 - 1.0 / num_domains) ** copies)
+    return num_domains * (1.0 - power(1.0 - 1.0 / num_domains, copies))
 
 
-def point_to_point_s(fabric: FabricSpec, stride: FloatLike, message_bytes: FloatLike) -> FloatLike:
+def point_to_point_s(fabric: FabricSpec, stride: FloatLike | Rows, message_bytes: FloatLike) -> FloatLike:
     """One message to the rank `stride` further on, through the innermost tier that holds both. [s]"""
-    distance = np.asarray(stride, dtype=np.float64)
     last = fabric.tiers[-1]
-    bandwidth: FloatLike = np.full_like(distance, last.effective_bytes_per_s)
-    latency: FloatLike = np.full_like(distance, last.latency_s)
+    bandwidth: FloatLike = last.effective_bytes_per_s
+    latency: FloatLike = last.latency_s
     for tier in reversed(fabric.tiers[:-1]):
-        inside = distance < tier.size
-        bandwidth = np.where(inside, tier.effective_bytes_per_s, bandwidth)
-        latency = np.where(inside, tier.latency_s, latency)
+        inside = stride < tier.size
+        bandwidth = where(inside, tier.effective_bytes_per_s, bandwidth)
+        latency = where(inside, tier.latency_s, latency)
     return message_bytes / bandwidth + latency

@@ -17,16 +17,15 @@ stride: its members are `stride` ranks apart. Accelerators are filled domain by 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from makespan.rows import FloatLike, maximum, minimum
 from makespan.specs.hardware import FabricSpec
 
-FloatArray = NDArray[np.floating[Any]]
-FloatLike = float | FloatArray
 IntLike = int | NDArray[np.int64]
 
 
@@ -48,15 +47,12 @@ def members_per_tier(fabric: FabricSpec, size: IntLike, stride: IntLike) -> Grou
     Groups are taken as aligned: a domain that does not divide evenly holds the floor of its share, so a group of 16
     ranks eight apart in domains of 72 has 9 members in a domain.
     """
-    count = np.asarray(size, dtype=np.float64)
+    count: FloatLike = size * 1.0
     members: list[FloatLike] = []
-    inner: FloatLike = np.ones_like(count)
+    inner: FloatLike = 1.0
     for tier in fabric.tiers[:-1]:
-        if np.isinf(tier.size):
-            reach: FloatLike = count
-        else:
-            reach = np.minimum(count, np.maximum(np.floor(tier.size / np.asarray(stride)), 1.0))
-        inner = np.maximum(reach, inner)
+        reach = count if math.isinf(tier.size) else minimum(count, maximum(np.floor(tier.size / stride), 1.0))
+        inner = maximum(reach, inner)
         members.append(inner)
     members.append(count)
     return GroupPlacement(size=count, members=tuple(members))

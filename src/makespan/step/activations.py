@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
+from makespan.rows import FloatLike, filled, maximum, some, where
 from makespan.specs.layout import Recompute
 from makespan.specs.model import ModelSpec
 from makespan.step.arrays import FloatArray, LayoutArrays
-from makespan.step.blocks import FloatLike, is_repeated
+from makespan.step.blocks import is_repeated
 from makespan.step.mamba import mamba_saved_elements, mamba_saved_operands
 from makespan.workload import LayerKind
 from makespan.workload.parameters import routed_width
@@ -80,15 +79,15 @@ def layer_activations(
     V. Korthikanti et al., arXiv:2205.05198, section 4 (the same count, with stored scores and dropout masks).
     """
     operand = OPERAND_BYTES[precision] if quantised else SAVED_BYTES
-    pair = np.where((layouts.recompute & int(Recompute.SELECTIVE)) == int(Recompute.SELECTIVE), pair_fraction, 1.0)
-    ones = np.ones(len(layouts))
+    pair = where((layouts.recompute & int(Recompute.SELECTIVE)) == int(Recompute.SELECTIVE), pair_fraction, 1.0)
+    ones = filled(layouts.shape, 1.0)
     sizes = (model, layouts, kind, operand, load_imbalance)
     kept = _saved(*sizes, lambda module: 1.0 - is_repeated(layouts.recompute, module), pair)
-    whole = _saved(*sizes, lambda _: ones, ones) if np.any(layouts.recompute) else kept
+    whole = _saved(*sizes, lambda _: ones, ones) if some(layouts.recompute) else kept
     only_input = SAVED_BYTES * model.hidden / _spread(layouts)
     full = layouts.recompute >= int(Recompute.FULL)
     return Saved(
-        kept=np.asarray(np.where(full, only_input, kept)),
+        kept=where(full, only_input, kept),
         whole=whole,
         gradients=_gradient_bytes(model, layouts, kind, load_imbalance),
     )
@@ -96,7 +95,7 @@ def layer_activations(
 
 def _spread(layouts: LayoutArrays) -> FloatArray:
     """Ranks that share the tokens of norms and residuals."""
-    return np.where(layouts.sequence_parallel > 0, layouts.tp, 1).astype(np.float64)
+    return where(layouts.sequence_parallel > 0, layouts.tp, 1) * 1.0
 
 
 def saved_bytes_per_token(
@@ -118,7 +117,7 @@ def _saved(
     """pair : of two products that read the same tensor, the share of outputs that is kept."""
     spread = _spread(layouts)
     stream = (SAVED_BYTES + operand * kept(Recompute.NORM)) * model.hidden / spread
-    total: FloatLike = np.zeros(len(layouts))
+    total = filled(layouts.shape, 0.0)
     if kind.mixer == "attention":
         total = total + stream + _attention(model, layouts, operand, kept, pair)
     if kind.mixer == "mamba":
@@ -139,7 +138,7 @@ def _saved(
         routed = moe.top_k / layouts.tp * load_imbalance
         arrived = operand * routed_width(model) * layouts.etp
         total = total + routed * (inner * moe.expert_ffn + arrived) * kept(Recompute.EXPERTS)
-    return np.asarray(total)
+    return total
 
 
 def _attention(model: ModelSpec, layouts: LayoutArrays, operand: float, kept: Kept, pair: FloatArray) -> FloatLike:
@@ -167,16 +166,16 @@ def _gradient_bytes(model: ModelSpec, layouts: LayoutArrays, kind: LayerKind, lo
     gathered input and its gradient before it is scattered.
     """
     inputs = 2.0 if model.gated else 1.0
-    ends = SAVED_BYTES * model.hidden * (2.0 / _spread(layouts) + np.where(_spread(layouts) > 1, 2.0, 0.0))
-    wide: FloatLike = np.zeros(len(layouts))
+    ends = SAVED_BYTES * model.hidden * (2.0 / _spread(layouts) + where(_spread(layouts) > 1, 2.0, 0.0))
+    wide = filled(layouts.shape, 0.0)
     if kind.mixer == "attention":
         heads = model.num_heads * (model.head_dim if model.mla is None else model.mla.v_head_dim)
         wide = 3.0 * heads / layouts.tp
     if kind.ffn == "dense":
-        wide = np.maximum(wide, (1.0 + inputs) * model.ffn_hidden / layouts.tp)
+        wide = maximum(wide, (1.0 + inputs) * model.ffn_hidden / layouts.tp)
     if kind.ffn == "moe":
         assert model.moe is not None
         routed = model.moe.top_k / layouts.tp * load_imbalance
         width = (1.0 + inputs) * model.moe.expert_ffn + 2.0 * routed_width(model) * layouts.etp
-        wide = np.maximum(wide, routed * width)
-    return np.asarray(ends + SAVED_BYTES * wide)
+        wide = maximum(wide, routed * width)
+    return ends + SAVED_BYTES * wide

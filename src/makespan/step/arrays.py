@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from makespan.rows import ceiling
 from makespan.specs.layout import ContextKind, CudaGraphs, Layout, Offload, Recompute, Schedule, Sharding
 
 FloatArray = NDArray[np.float64]
@@ -18,7 +19,7 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LayoutArrays:
-    """The fields of `Layout`, each an integer array of shape (layouts,)."""
+    """The fields of `Layout`, each an integer array of shape (layouts,); see `alone` for one layout without an axis."""
 
     tp: IntArray
     pp: IntArray
@@ -68,7 +69,17 @@ class LayoutArrays:
         4
         """
         sizes = (tp, pp, cp, dp, ep, etp, vpp, micro_batch)
-        kinds = (recompute, sharding, sequence_parallel, schedule, cp_kind, shard_size, offload, cuda_graphs, ep_overlap)
+        kinds = (
+            recompute,
+            sharding,
+            sequence_parallel,
+            schedule,
+            cp_kind,
+            shard_size,
+            offload,
+            cuda_graphs,
+            ep_overlap,
+        )
         given = (*sizes, *kinds)
         columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(value, dtype=np.int64)) for value in given))
         return cls(**{name: np.ascontiguousarray(c).ravel() for name, c in zip(COLUMNS, columns, strict=True)})
@@ -81,6 +92,16 @@ class LayoutArrays:
 
     def __len__(self) -> int:
         return len(self.tp)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of every column: (layouts,), or () for a layout without an axis."""
+        return self.tp.shape if isinstance(self.tp, np.ndarray) else ()
+
+    def alone(self) -> LayoutArrays:
+        """The only row without an axis, every field a plain integer: quicker through the same formulas (`makespan.rows`)."""
+        values: dict[str, Any] = {name: getattr(self, name).item() for name in COLUMNS}
+        return LayoutArrays(**values)
 
     def take(self, index: NDArray[np.bool_] | NDArray[np.int64] | slice) -> LayoutArrays:
         """Some of the rows, by mask, indices or slice."""
@@ -100,7 +121,7 @@ class LayoutArrays:
     def num_micro_batches(self, global_batch: int) -> IntArray:
         """Micro-batches of the fullest replica, for which the step waits. [-]"""
         # Exact: a quotient of integers below 2**26 is never rounded across a whole number.
-        return np.ceil(global_batch / (self.micro_batch * self.dp)).astype(np.int64)
+        return ceiling(global_batch / (self.micro_batch * self.dp))
 
 
 COLUMNS = tuple(field.name for field in fields(LayoutArrays))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from makespan.network import all_gather_s, all_to_all_s, members_per_tier
+from makespan.rows import some, where
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.layout import ContextKind, Recompute
 from makespan.specs.model import ModelSpec
@@ -27,7 +26,7 @@ UP_PROJECTIONS = ("kv_up", "q_up")
 
 def spread(keys: LayoutArrays) -> FloatArray:
     """Ranks that share the norms and residuals of a token: tp under sequence parallelism, else 1."""
-    return np.where(keys.sequence_parallel > 0, keys.tp, 1)
+    return where(keys.sequence_parallel > 0, keys.tp, 1)
 
 
 def norm_work(
@@ -63,12 +62,12 @@ def tensor_parallel_traffic(
     group = members_per_tier(cluster.fabric, keys.tp, 1)
     elements = tokens * model.hidden
     once = all_gather_s(cluster.fabric, group, elements * ACTIVATION_BYTES)
-    gather = np.where(
+    gather = where(
         keys.sequence_parallel > 0,
         all_gather_s(cluster.fabric, group, elements * GATHERED_BYTES[precision]),
         once,
     )
-    again = np.where(keys.sequence_parallel > 0, gather, 0.0)
+    again = where(keys.sequence_parallel > 0, gather, 0.0)
     return Traffic(name="tp", forward_s=gather + once, backward_s=gather + again + once, exposed=profile.tp_exposed)
 
 
@@ -87,7 +86,7 @@ def _scores(
         band = attended_pairs(config.seq_len, window=model.window, causal=True)
         extra = float(kernels.windowed_pairs(float(config.seq_len), float(model.window))) - band
         kernel_flop = flop + 2.0 * (1.0 - full) * extra * model.num_heads * score_dims(model) * share
-    pieces = np.where(keys.cp_kind == int(ContextKind.ALL_TO_ALL), 1, keys.cp)
+    pieces = where(keys.cp_kind == int(ContextKind.ALL_TO_ALL), 1, keys.cp)
     lag = profile.attention_lag.get(cluster.accelerator.family, 1.0)
     forward = (profile.attention_slowdown * lag) * kernels.attention_forward_s(
         kernel_flop,
@@ -126,9 +125,9 @@ def _context_traffic(
     swapped = keys.cp_kind == int(ContextKind.ALL_TO_ALL)
     return Traffic(
         name="cp",
-        forward_s=np.where(swapped, exchange, ring),
-        backward_s=np.where(swapped, exchange, 2.0 * ring),
-        exposed=np.where(swapped, 1.0, profile.cp_exposed),
+        forward_s=where(swapped, exchange, ring),
+        backward_s=where(swapped, exchange, 2.0 * ring),
+        exposed=where(swapped, 1.0, profile.cp_exposed),
         module=Recompute.CORE_ATTENTION,
     )
 
@@ -160,6 +159,6 @@ def attention_block(
     traffic: list[Traffic] = [
         tensor_parallel_traffic(model, cluster, profile, keys, tokens, precision=config.precision)
     ]
-    if np.any(keys.cp > 1):
+    if some(keys.cp > 1):
         traffic.append(_context_traffic(model, cluster, profile, keys, tokens))
     return Block(work=tuple(work), traffic=tuple(traffic))

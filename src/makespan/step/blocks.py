@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from makespan.rows import FloatLike, where
 from makespan.specs.hardware import AcceleratorSpec, FrameworkProfile
 from makespan.specs.layout import Recompute
 from makespan.specs.training import StepConfig
 from makespan.step import kernels
 from makespan.step.arrays import FloatArray
 from makespan.workload import Gemm
-
-FloatLike = float | NDArray[np.floating[Any]]
 
 ACTIVATION_BYTES = 2.0
 """Activations travel and rest in 16 bits."""
@@ -99,7 +97,10 @@ def products(
         before it is gathered, by each rank its part. [-]
     """
     arithmetic = kernels.ARITHMETIC[config.precision]
-    times: list[FloatLike] = [0.0, 0.0, 0.0, 0.0]
+    forward_s: FloatLike = 0.0
+    backward_s: FloatLike = 0.0
+    cast_forward_s: FloatLike = 0.0
+    cast_backward_s: FloatLike = 0.0
     flop: FloatLike = 0.0
     ideal: FloatLike = 0.0
     for mean in gemms:
@@ -120,11 +121,10 @@ def products(
             cast_backward = cast_backward / split
         if fused:
             cast_forward, cast_backward = 0.0, 0.0
-        added = (slow * forward, slow * backward, cast_forward, cast_backward)
-        times = [time + more for time, more in zip(times, added, strict=True)]
+        forward_s, backward_s = forward_s + slow * forward, backward_s + slow * backward
+        cast_forward_s, cast_backward_s = cast_forward_s + cast_forward, cast_backward_s + cast_backward
         flop = flop + mean.flop
         ideal = ideal + mean.flop / accelerator.peak_flop_per_s[arithmetic if gemm.quantised else "bf16"]
-    forward_s, backward_s, cast_forward_s, cast_backward_s = times
     work = Work(
         name=name,
         forward_s=forward_s,
@@ -175,4 +175,4 @@ def streamed(
 
 def is_repeated(recompute: NDArray[np.int64], module: Recompute) -> FloatArray:
     """1 where the policy computes the module again in the backward, else 0. Shape (keys,)."""
-    return np.asarray(recompute & int(module | Recompute.FULL) != 0, dtype=np.float64)
+    return where(recompute & (int(module) | int(Recompute.FULL)), 1.0, 0.0)

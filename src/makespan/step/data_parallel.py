@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from makespan.network import all_gather_s, all_reduce_s, members_per_tier, reduce_scatter_s
+from makespan.rows import FloatLike, filled, maximum, minimum, some, where
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.layout import Offload, Sharding
 from makespan.specs.model import ModelSpec
@@ -74,10 +73,10 @@ def shard_groups(layouts: LayoutArrays) -> tuple[ShardGroups, ShardGroups]:
     ([8], [8], [2], [8])
     """
     data = layouts.cp * layouts.dp
-    inside = np.where(layouts.shard_size > 0, np.minimum(layouts.shard_size, data), data)
+    inside = where(layouts.shard_size > 0, minimum(layouts.shard_size, data), data)
     own = layouts.ep * layouts.etp
-    expert_data = np.maximum(layouts.tp * data // own, 1)
-    expert_inside = np.maximum(layouts.tp * inside // own, 1)
+    expert_data = maximum(layouts.tp * data // own, 1)
+    expert_inside = maximum(layouts.tp * inside // own, 1)
     return (
         ShardGroups(shards=inside, replicas=data // inside, stride=layouts.tp),
         ShardGroups(shards=expert_inside, replicas=expert_data // expert_inside, stride=own),
@@ -86,7 +85,7 @@ def shard_groups(layouts: LayoutArrays) -> tuple[ShardGroups, ShardGroups]:
 
 def fully_sharded(layouts: LayoutArrays) -> BoolArray:
     """Layouts whose weights are handed out in the forward pass, layer by layer: ZeRO-3, and ZeRO-2 as FSDP does it."""
-    return np.asarray(layouts.sharding >= int(Sharding.ZERO2))
+    return layouts.sharding >= int(Sharding.ZERO2)
 
 
 def _whole_traffic(
@@ -100,9 +99,9 @@ def _whole_traffic(
     reduce = reduce_scatter_s(fabric, group, optimizer.gradient_bytes * parameters)
     whole = all_reduce_s(fabric, group, optimizer.gradient_bytes * parameters)
     return Traffic(
-        forward_s=np.asarray(np.where(cut, gather, 0.0)),
-        backward_s=np.asarray(np.where(cut, reduce, whole)),
-        edges_s=np.zeros(len(layouts)),
+        forward_s=where(cut, gather, 0.0),
+        backward_s=where(cut, reduce, whole),
+        edges_s=filled(layouts.shape, 0.0),
     )
 
 
@@ -126,41 +125,41 @@ def _sharded_traffic(
     """
     fabric = cluster.fabric
     group = members_per_tier(fabric, groups.shards, groups.stride)
-    layer = (parameters - outside) / np.maximum(num_layers, 1.0)
+    layer = (parameters - outside) / maximum(num_layers, 1.0)
     first = layer + outside
 
-    def gather(amount: FloatArray) -> FloatArray:
-        return np.asarray(all_gather_s(fabric, group, optimizer.weight_bytes * amount))
+    def gather(amount: FloatArray) -> FloatLike:
+        return all_gather_s(fabric, group, optimizer.weight_bytes * amount)
 
-    def reduce(amount: FloatArray) -> FloatArray:
-        return np.asarray(reduce_scatter_s(fabric, group, optimizer.gradient_bytes * amount))
+    def reduce(amount: FloatArray) -> FloatLike:
+        return reduce_scatter_s(fabric, group, optimizer.gradient_bytes * amount)
 
-    rest = np.maximum(num_layers - 1.0, 0.0)
+    rest = maximum(num_layers - 1.0, 0.0)
     edge_gather, edge_reduce = gather(first), reduce(first)
     rest_gather, rest_reduce = rest * gather(layer), rest * reduce(layer)
 
     alone = layouts.pp == 1
     again = alone & (layouts.sharding == int(Sharding.ZERO3))
-    passes = np.where(alone, num_micro_batches, 1)
-    reductions = np.where(alone | (layouts.sharding == int(Sharding.ZERO2)), num_micro_batches, 1)
+    passes = where(alone, num_micro_batches, 1)
+    reductions = where(alone | (layouts.sharding == int(Sharding.ZERO2)), num_micro_batches, 1)
     # The second gather begins with the head and runs towards the first layer: nothing of it is an edge.
-    backward = np.where(again, passes * (edge_gather + rest_gather), 0.0) + reductions * rest_reduce
-    if np.any(groups.replicas > 1):
+    backward = where(again, passes * (edge_gather + rest_gather), 0.0) + reductions * rest_reduce
+    if some(groups.replicas > 1):
         copies = members_per_tier(fabric, groups.replicas, groups.stride * groups.shards)
         once = all_reduce_s(fabric, copies, optimizer.gradient_bytes * parameters / groups.shards)
-        backward = backward + np.where(groups.replicas > 1, once, 0.0)
+        backward = backward + where(groups.replicas > 1, once, 0.0)
     return Traffic(
-        forward_s=np.asarray(passes * rest_gather),
-        backward_s=np.asarray(backward),
-        edges_s=np.asarray(passes * edge_gather + reductions * edge_reduce),
+        forward_s=passes * rest_gather,
+        backward_s=backward,
+        edges_s=passes * edge_gather + reductions * edge_reduce,
     )
 
 
 def _select(mask: BoolArray, yes: Traffic, no: Traffic) -> Traffic:
     return Traffic(
-        forward_s=np.where(mask, yes.forward_s, no.forward_s),
-        backward_s=np.where(mask, yes.backward_s, no.backward_s),
-        edges_s=np.where(mask, yes.edges_s, no.edges_s),
+        forward_s=where(mask, yes.forward_s, no.forward_s),
+        backward_s=where(mask, yes.backward_s, no.backward_s),
+        edges_s=where(mask, yes.edges_s, no.edges_s),
     )
 
 
@@ -169,7 +168,7 @@ def outside_parameters(model: ModelSpec, layouts: LayoutArrays) -> FloatArray:
     parts = parameters_by_part(model)
     head = float(model.vocab * model.hidden)
     alone = parts.embedding + (0.0 if model.tied_embeddings else head)
-    return np.asarray(np.where(layouts.pp == 1, alone, np.maximum(parts.embedding, head)) / layouts.tp)
+    return where(layouts.pp == 1, alone, max(parts.embedding, head)) / layouts.tp
 
 
 def data_parallel_times(
@@ -209,14 +208,14 @@ def data_parallel_times(
 
     Left out: gathering in 8 bits, weights kept after the forward of single layers, buckets of ZeRO-1.
     """
-    shared = np.maximum(state.first_shared, state.last_shared)
-    experts = np.maximum(state.first_experts, state.last_experts)
+    shared = maximum(state.first_shared, state.last_shared)
+    experts = maximum(state.first_experts, state.last_experts)
     optimizer = config.optimizer
     sharded = fully_sharded(layouts)
     shared_groups, expert_groups = shard_groups(layouts)
 
     def traffic(parameters: FloatArray, outside: FloatArray, groups: ShardGroups) -> Traffic:
-        if np.all(~sharded):
+        if not some(sharded):
             return _whole_traffic(parameters, groups, cluster, optimizer, layouts)
         by_layer = _sharded_traffic(
             parameters,
@@ -228,19 +227,19 @@ def data_parallel_times(
             num_layers=num_layers,
             num_micro_batches=num_micro_batches,
         )
-        if np.all(sharded):
+        if not some(layouts.sharding < int(Sharding.ZERO2)):
             return by_layer
         return _select(sharded, by_layer, _whole_traffic(parameters, groups, cluster, optimizer, layouts))
 
     total = traffic(shared, outside_parameters(model, layouts), shared_groups)
-    if np.any(experts > 0):
-        total = total + traffic(experts, np.zeros(len(layouts)), expert_groups)
+    if some(experts > 0):
+        total = total + traffic(experts, filled(layouts.shape, 0.0), expert_groups)
 
-    window = np.where(layouts.vpp > 1, np.minimum(layouts.pp, num_micro_batches), 1)
+    window = where(layouts.vpp > 1, minimum(layouts.pp, num_micro_batches), 1)
     alone = layouts.pp == 1
-    behind_forward = forward_s * np.where(sharded & alone, num_micro_batches, window)
+    behind_forward = forward_s * where(sharded & alone, num_micro_batches, window)
     every_backward = sharded & (alone | (layouts.sharding == int(Sharding.ZERO2)))
-    behind_backward = backward_s * np.where(every_backward, num_micro_batches, window)
+    behind_backward = backward_s * where(every_backward, num_micro_batches, window)
     return DataParallelTimes(
         traffic_s=total.total_s,
         exposed_s=_exposed_s(total, profile, sharded, behind_forward, behind_backward),
@@ -252,10 +251,10 @@ def _exposed_s(
     total: Traffic, profile: FrameworkProfile, sharded: BoolArray, forward_s: FloatArray, backward_s: FloatArray
 ) -> FloatArray:
     """What shows of the traffic: edges, what outlasts the passes, and contention; or at least a share under ZeRO-1. [s]"""
-    excess = np.maximum(total.forward_s - forward_s, 0.0) + np.maximum(total.backward_s - backward_s, 0.0)
-    beside = np.minimum(total.forward_s, forward_s) + np.minimum(total.backward_s, backward_s)
+    excess = maximum(total.forward_s - forward_s, 0.0) + maximum(total.backward_s - backward_s, 0.0)
+    beside = minimum(total.forward_s, forward_s) + minimum(total.backward_s, backward_s)
     shown = excess + total.edges_s + profile.fsdp_exposed * beside
-    return np.asarray(np.where(sharded, shown, np.maximum(profile.dp_exposed * total.total_s, excess)))
+    return where(sharded, shown, maximum(profile.dp_exposed * total.total_s, excess))
 
 
 def _update_s(
@@ -274,11 +273,11 @@ def _update_s(
     optimizer = config.optimizer
     kept = optimizer.master_bytes + optimizer.moment_bytes
     cut = layouts.sharding >= int(Sharding.ZERO1)
-    owned = shared / np.where(cut, shared_groups.shards, 1) + experts / np.where(cut, expert_groups.shards, 1)
+    owned = shared / where(cut, shared_groups.shards, 1) + experts / where(cut, expert_groups.shards, 1)
     per_parameter = optimizer.gradient_bytes + 2.0 * kept + optimizer.weight_bytes
     update = owned * per_parameter / stream_bytes_per_s(cluster.accelerator)
     away = (layouts.offload & int(Offload.OPTIMIZER)) > 0
-    if np.any(away):
+    if some(away):
         crossing = owned * kept / max(cluster.accelerator.host_bytes_per_s, 1e-30)
-        update = np.where(away, np.maximum(update, crossing), update)
-    return np.asarray(update)
+        update = where(away, maximum(update, crossing), update)
+    return update

@@ -5,16 +5,11 @@ Isolated kernels first (the accelerator's `KernelSpec`), then what training does
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from makespan.rows import FloatLike, minimum
 from makespan.specs.hardware import AcceleratorSpec, AttentionEfficiency, FrameworkProfile
 from makespan.workload import Gemm
-
-FloatArray = NDArray[np.floating[Any]]
-FloatLike = float | FloatArray
 
 ARITHMETIC = {"bf16": "bf16", "fp16": "bf16", "fp8": "fp8", "mxfp8": "fp8", "nvfp4": "fp4"}
 """Precision of a step -> arithmetic of its big products (keys of `KernelSpec.gemm` and `peak_flop_per_s`)."""
@@ -28,6 +23,9 @@ CAST_PASSES = {"bf16": 0.0, "fp16": 0.0, "fp8": 1.0, "mxfp8": 2.0, "nvfp4": 1.6}
 
 CAST_BYTES = 4.0
 """To quantise an element: read 2 bytes, write 1 byte for the product and 1 for the transposed one of the backward."""
+
+OUTPUT_BYTES = 2.0
+"""Outputs and gradients of inputs are written in 16 bits."""
 
 MAIN_GRADIENT_BYTES = 8.0
 """The weight-gradient product adds into a 4-byte accumulator: read and write."""
@@ -46,12 +44,10 @@ QUERY_BLOCK = 128
 """Queries, and keys, of one tile of flash attention."""
 
 
-_OUTPUT_BYTES = np.array([2.0, 2.0, MAIN_GRADIENT_BYTES])
-
-
 def _fourth_power_mean(compute_s: FloatLike, memory_s: FloatLike) -> FloatLike:
     compute, memory = compute_s * compute_s, memory_s * memory_s
-    return np.asarray(np.sqrt(np.sqrt(compute * compute + memory * memory)))
+    mean: FloatLike = np.sqrt(np.sqrt(compute * compute + memory * memory))
+    return mean
 
 
 def whole_waves(m: FloatLike, n: FloatLike, copies: FloatLike, multiprocessors: int) -> FloatLike:
@@ -70,7 +66,7 @@ def whole_waves(m: FloatLike, n: FloatLike, copies: FloatLike, multiprocessors: 
     """
     tiles = copies * np.ceil(m / TILE_ROWS) * np.ceil(n / TILE_COLUMNS)
     full = np.ceil(tiles / multiprocessors) * float(multiprocessors * TILE_ROWS * TILE_COLUMNS)
-    return np.asarray(np.minimum(full, LARGEST_WAVE_LOSS * copies * m * n))
+    return minimum(full, LARGEST_WAVE_LOSS * copies * m * n)
 
 
 def isolated_gemm_s(
@@ -125,25 +121,15 @@ def gemm_passes_s(
         them is the caller's to put into `gemm.m`.
     """
     used = arithmetic if gemm.quantised else "bf16"
-    # Forward, gradient of the inputs, gradient of the weights: one evaluation of the three along a leading axis.
-    shape = np.broadcast(gemm.m, gemm.n, gemm.k, gemm.copies).shape
-    sides = np.empty((3, 3, *shape))
-    sides[0, 0] = sides[0, 1] = sides[2, 2] = gemm.m
-    sides[1, 0] = sides[2, 1] = sides[0, 2] = gemm.n
-    sides[2, 0] = sides[1, 1] = sides[1, 2] = gemm.k
-    outputs = _OUTPUT_BYTES.reshape((3,) + (1,) * len(shape))
-    forward, inputs, weights = np.asarray(
-        isolated_gemm_s(
-            sides[0],
-            sides[1],
-            sides[2],
-            accelerator=accelerator,
-            arithmetic=used,
-            copies=gemm.copies,
-            output_bytes=outputs,
+
+    def product_s(m: FloatLike, n: FloatLike, k: FloatLike, output_bytes: float) -> FloatLike:
+        return isolated_gemm_s(
+            m, n, k, accelerator=accelerator, arithmetic=used, copies=gemm.copies, output_bytes=output_bytes
         )
-    )
-    backward = inputs + weights
+
+    m, n, k = gemm.m, gemm.n, gemm.k
+    forward = product_s(m, n, k, OUTPUT_BYTES)
+    backward = product_s(m, k, n, OUTPUT_BYTES) + product_s(n, k, m, MAIN_GRADIENT_BYTES)
     if gemm.grouped:
         # The rows of one expert set the pace in every pass, whichever role they play.
         efficiency = accelerator.kernels.gemm[used]
@@ -188,8 +174,8 @@ def windowed_pairs(seq_len: FloatLike, window: FloatLike) -> FloatLike:
     >>> float(windowed_pairs(8192.0, 128.0)) / (8192 * 128)
     1.96875
     """
-    reach = np.minimum(window + QUERY_BLOCK, seq_len)
-    return np.asarray(reach * seq_len - 0.5 * reach * reach)
+    reach = minimum(window + QUERY_BLOCK, seq_len)
+    return reach * seq_len - 0.5 * reach * reach
 
 
 def attention_forward_s(

@@ -6,22 +6,21 @@ distinct combination and looks it up for every layout.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
+from makespan.rows import FloatArray, FloatLike, filled, maximum, minimum, power, some, where
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.layout import CudaGraphs, Offload, Recompute
 from makespan.specs.model import ModelSpec
 from makespan.specs.training import StepConfig
 from makespan.step import kernels
 from makespan.step.activations import saved_bytes_per_token
-from makespan.step.arrays import FloatArray, LayoutArrays
+from makespan.step.arrays import IntArray, LayoutArrays
 from makespan.step.attention import attention_block, tensor_parallel_traffic
 from makespan.step.blocks import (
     PRODUCT_BACKWARD_FLOP,
     Block,
-    FloatLike,
     Traffic,
     Work,
     is_repeated,
@@ -30,7 +29,7 @@ from makespan.step.blocks import (
 )
 from makespan.step.feedforward import dense_block, moe_block
 from makespan.step.mamba import mamba_block
-from makespan.workload import LayerKind, head_gemm
+from makespan.workload import LayerKind, head_gemm, layer_kinds
 
 LOGIT_BYTES = 18.0
 """Softmax, loss and gradient over one logit: 16-bit in, 32-bit exponentials written and read twice, 16-bit out."""
@@ -73,12 +72,19 @@ class LayerTimes:
 
 
 def _wide(values: dict[str, FloatLike], shape: tuple[int, ...]) -> dict[str, FloatArray]:
-    return {name: np.broadcast_to(np.asarray(value, dtype=np.float64), shape) for name, value in values.items()}
+    """Values of every key: what does not depend on it is a number so far."""
+    nothing = filled(shape, 0.0)
+    return {name: nothing + value for name, value in values.items()}
+
+
+def _sum(values: Iterable[FloatArray], nothing: FloatArray) -> FloatArray:
+    return sum(values, start=nothing)
 
 
 def assemble(
     blocks: tuple[Block, ...],
-    recompute: np.ndarray[tuple[int], np.dtype[np.int64]],
+    recompute: IntArray,
+    shape: tuple[int, ...],
     *,
     host_s: FloatLike,
     products_again: FloatLike = 0.0,
@@ -89,19 +95,14 @@ def assemble(
 
     Of each kind of communication a share is always exposed; the rest hides behind the layer's kernels as far as they last.
     """
-    shape = recompute.shape
-    flags = {module: is_repeated(recompute, module) for module in {part.module for b in blocks for part in b.work}}
+    nothing = filled(shape, 0.0)
     compute: dict[str, FloatLike] = {}
-    again: FloatLike = np.zeros(shape)
-    forward: FloatLike = np.zeros(shape)
-    weight: FloatLike = np.zeros(shape)
-    ideal: FloatLike = np.zeros(shape)
-    flop: FloatLike = np.zeros(shape)
+    again = forward = weight = ideal = flop = nothing
     for block in blocks:
         for part in block.work:
-            repeated = flags[part.module]
+            repeated = is_repeated(recompute, part.module)
             if part.name in PRODUCTS:
-                repeated = np.maximum(repeated, products_again)
+                repeated = maximum(repeated, products_again)
             compute[part.name] = compute.get(part.name, 0.0) + (part.forward_s + part.backward_s)
             again = again + repeated * part.forward_s
             forward = forward + part.forward_s
@@ -110,10 +111,10 @@ def assemble(
             flop = flop + (1.0 + part.backward_flop + repeated) * part.flop
     compute["recompute"] = again
     wide = _wide(compute, shape)
-    kernels_s = np.asarray(sum(wide.values()))
+    kernels_s = _sum(wide.values(), nothing)
     traffic: dict[str, FloatLike] = {}
     hideable: dict[str, FloatLike] = {}
-    sent_forward: FloatLike = np.zeros(shape)
+    sent_forward = nothing
     for block in blocks:
         for kind in block.traffic:
             total = kind.forward_s + kind.backward_s + is_repeated(recompute, kind.module) * kind.forward_s
@@ -121,30 +122,28 @@ def assemble(
             hideable[kind.name] = hideable.get(kind.name, 0.0) + (1.0 - kind.exposed) * total
             sent_forward = sent_forward + kind.forward_s
     sent, could_hide = _wide(traffic, shape), _wide(hideable, shape)
-    wanted = np.asarray(sum(could_hide.values(), start=np.zeros(shape)))
-    reach = np.minimum(1.0, kernels_s / np.maximum(wanted, 1e-30))
+    reach = minimum(1.0, kernels_s / maximum(_sum(could_hide.values(), nothing), 1e-30))
     hidden = {name: value * reach for name, value in could_hide.items()}
     exposed = {name: sent[name] - hidden[name] for name in sent}
-    exposed_s = np.asarray(sum(exposed.values(), start=np.zeros(shape)))
+    exposed_s = _sum(exposed.values(), nothing)
     busy = kernels_s + exposed_s
-    floor = np.maximum(np.broadcast_to(np.asarray(host_s, dtype=np.float64), shape), 1e-30)
-    peak = np.maximum(busy, floor)
-    blended = peak * ((busy / peak) ** HOST_NORM + (floor / peak) ** HOST_NORM) ** (1.0 / HOST_NORM)
+    floor = maximum(nothing + host_s, 1e-30)
+    peak = maximum(busy, floor)
+    blended = peak * power(power(busy / peak, HOST_NORM) + power(floor / peak, HOST_NORM), 1.0 / HOST_NORM)
     wide["host"] = blended - busy
-    sent_s = np.asarray(sum(sent.values(), start=np.zeros(shape)))
-    share = sent_forward / np.maximum(sent_s, 1e-30)
-    stretch = blended / np.maximum(busy, 1e-30)
+    share = sent_forward / maximum(_sum(sent.values(), nothing), 1e-30)
+    stretch = blended / maximum(busy, 1e-30)
     return LayerTimes(
         compute=wide,
         exposed=exposed,
         hidden=hidden,
         compute_s=kernels_s + wide["host"],
         exposed_s=exposed_s,
-        hidden_s=np.asarray(sum(hidden.values(), start=np.zeros(shape))),
-        forward_s=np.asarray((forward + share * exposed_s) * stretch),
-        weight_s=np.asarray(weight * stretch),
-        ideal_s=np.asarray(ideal),
-        executed_flop=np.asarray(flop),
+        hidden_s=_sum(hidden.values(), nothing),
+        forward_s=(forward + share * exposed_s) * stretch,
+        weight_s=weight * stretch,
+        ideal_s=ideal,
+        executed_flop=flop,
     )
 
 
@@ -156,11 +155,11 @@ def host_floor_s(
     precision : of the products; in 8 or 4 bits casts and scales are launched too.
     """
     launches = profile.host_overhead_s * num_blocks / BLOCKS_OF_A_FULL_LAYER
-    partial = np.where(keys.cuda_graphs == int(CudaGraphs.PARTIAL), profile.host_share_partial_graphs, 1.0)
+    partial = where(keys.cuda_graphs == int(CudaGraphs.PARTIAL), profile.host_share_partial_graphs, 1.0)
     experts = profile.host_overhead_per_expert_s * num_experts + profile.host_overhead_moe_s * (num_experts > 0)
     full = launches * partial + experts
     full = full * launch_share(profile, precision)
-    return np.where(keys.cuda_graphs == int(CudaGraphs.FULL), 0.0, full)
+    return where(keys.cuda_graphs == int(CudaGraphs.FULL), 0.0, full)
 
 
 def _offload_traffic(
@@ -170,8 +169,20 @@ def _offload_traffic(
     tokens = keys.micro_batch * (config.seq_len / keys.cp)
     saved = tokens * saved_bytes_per_token(model, keys, kind=kind, precision=config.precision)
     moves = (keys.offload & int(Offload.ACTIVATIONS)) > 0
-    once = np.where(moves, saved / max(cluster.accelerator.host_bytes_per_s, 1e-30), 0.0)
+    once = where(moves, saved / max(cluster.accelerator.host_bytes_per_s, 1e-30), 0.0)
     return Traffic(name="offload", forward_s=once, backward_s=once, exposed=0.0, module=Recompute.NONE)
+
+
+MAKERS = {"attention": attention_block, "mamba": mamba_block, "dense": dense_block, "moe": moe_block}
+"""Mixers and feed-forwards by name (`LayerKind.mixer`, `LayerKind.ffn`)."""
+
+
+def blocks_of(
+    model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, keys: LayoutArrays
+) -> dict[str, Block]:
+    """Every mixer and feed-forward that some layer of the model holds, by name. Arrays of shape (keys,)."""
+    names = dict.fromkeys(name for kind in layer_kinds(model) for name in (kind.mixer, kind.ffn) if name)
+    return {name: MAKERS[name](model, config, cluster, profile, keys) for name in names}
 
 
 def layer_times(
@@ -182,11 +193,10 @@ def layer_times(
     keys: LayoutArrays,
     *,
     kind: LayerKind,
+    known: Mapping[str, Block],
 ) -> LayerTimes:
-    """One layer of a kind: mixer, then feed-forward. Arrays of shape (keys,)."""
-    makers = {"attention": attention_block, "mamba": mamba_block, "dense": dense_block, "moe": moe_block}
-    names = [name for name in (kind.mixer, kind.ffn) if name]
-    blocks = tuple(makers[name](model, config, cluster, profile, keys) for name in names)
+    """One layer of a kind: mixer, then feed-forward, out of `known` blocks (`blocks_of`). Arrays of shape (keys,)."""
+    blocks = tuple(known[name] for name in (kind.mixer, kind.ffn) if name)
     floor = host_floor_s(
         profile,
         keys,
@@ -194,11 +204,11 @@ def layer_times(
         num_experts=sum((block.num_experts for block in blocks), start=0.0),
         precision=config.precision,
     )
-    if np.any(keys.offload & int(Offload.ACTIVATIONS)):
+    if some(keys.offload & int(Offload.ACTIVATIONS)):
         blocks += (Block(work=(), traffic=(_offload_traffic(model, config, cluster, keys, kind),)),)
     selective = (keys.recompute & int(Recompute.SELECTIVE)) == int(Recompute.SELECTIVE)
-    again = np.where(selective, 1.0 - profile.selective_pair_fraction, 0.0)
-    return assemble(blocks, keys.recompute, host_s=floor, products_again=again)
+    again = where(selective, 1.0 - profile.selective_pair_fraction, 0.0)
+    return assemble(blocks, keys.recompute, keys.shape, host_s=floor, products_again=again)
 
 
 def head_times(
@@ -215,5 +225,4 @@ def head_times(
     once = Traffic(
         name="tp", forward_s=0.5 * gather.forward_s, backward_s=0.5 * gather.forward_s, exposed=profile.tp_exposed
     )
-    nothing = np.zeros_like(keys.recompute)
-    return assemble((Block(work=(head, loss), traffic=(once,)),), nothing, host_s=0.0)
+    return assemble((Block(work=(head, loss), traffic=(once,)),), 0 * keys.recompute, keys.shape, host_s=0.0)

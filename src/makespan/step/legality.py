@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from makespan.rows import maximum, some, where
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.layout import ContextKind, LayoutStatus, Sharding
 from makespan.specs.model import ModelSpec
@@ -38,6 +39,9 @@ FEATURES: dict[str, Callable[[LayoutArrays], BoolArray]] = {
 
 def _leaves_rest(number: int, column: IntArray) -> BoolArray:
     """Whether each entry fails to divide `number`. A table over the values that occur: integer division is slow."""
+    if not isinstance(column, np.ndarray):
+        alone: BoolArray = number % column != 0
+        return alone
     table = np.ones(int(column.max(initial=1)) + 1, dtype=np.bool_)
     table[1:] = number % np.arange(1, len(table)) != 0
     return np.asarray(table[column])
@@ -54,9 +58,9 @@ def rules(
     """
     ranks = layouts.tp * layouts.cp * layouts.dp
     heads = _leaves_rest(model.num_heads, layouts.tp) | _leaves_rest(model.num_kv_heads, layouts.tp)
-    swapped = np.flatnonzero((layouts.cp > 1) & (layouts.cp_kind == int(ContextKind.ALL_TO_ALL)))
-    if len(swapped):
-        heads[swapped] |= _leaves_rest(model.num_heads, layouts.tp[swapped] * layouts.cp[swapped])
+    swapped = (layouts.cp > 1) & (layouts.cp_kind == int(ContextKind.ALL_TO_ALL))
+    if some(swapped):
+        heads = heads | (swapped & _leaves_rest(model.num_heads, layouts.tp * layouts.cp))
     if model.moe is None:
         experts = (layouts.ep > 1) | (layouts.etp > 1)
     else:
@@ -65,19 +69,17 @@ def rules(
             | _leaves_rest(model.moe.expert_ffn, layouts.etp)
             | (ranks % (layouts.ep * layouts.etp) != 0)
         )
-    pieces = np.where(layouts.cp > 1, 2 * layouts.cp, 1)
+    pieces = where(layouts.cp > 1, 2 * layouts.cp, 1)
     uneven = _leaves_rest(config.seq_len, pieces) | _leaves_rest(config.seq_len, layouts.cp * layouts.tp)
-    bad_interleaving = np.zeros(len(layouts), dtype=np.bool_)
-    bad_schedule = np.zeros(len(layouts), dtype=np.bool_)
-    special = np.flatnonzero((layouts.vpp > 1) | (layouts.schedule > 0))
-    if len(special):
-        rows = layouts.take(special)
-        micro_batches = rows.num_micro_batches(config.global_batch)
-        bad_interleaving[special] = (rows.vpp > 1) & ((rows.pp == 1) | (micro_batches < rows.pp))
-        bad_schedule[special] = ~schedule_allowed(rows.schedule, rows.pp, rows.vpp, micro_batches)
+    micro_batches = layouts.num_micro_batches(config.global_batch)
+    interleaved = layouts.vpp > 1
+    bad_interleaving = interleaved & ((layouts.pp == 1) | (micro_batches < layouts.pp))
+    bad_schedule = layouts.schedule < 0
+    if some(layouts.schedule):
+        bad_schedule = schedule_allowed(layouts.schedule, layouts.pp, layouts.vpp, micro_batches) == 0
     grouped = layouts.shard_size > 0
     data = layouts.cp * layouts.dp
-    bad_shards = grouped & ((layouts.sharding != int(Sharding.ZERO3)) | (data % np.maximum(layouts.shard_size, 1) != 0))
+    bad_shards = grouped & ((layouts.sharding != int(Sharding.ZERO3)) | (data % maximum(layouts.shard_size, 1) != 0))
     no_link = (layouts.offload > 0) & (cluster.accelerator.host_bytes_per_s <= 0.0)
     domain = min(cluster.accelerator.scale_up_domain_size, cluster.fabric.tiers[0].size)
     return [
@@ -97,9 +99,9 @@ def rules(
 
 def structural_status(model: ModelSpec, config: StepConfig, cluster: ClusterSpec, layouts: LayoutArrays) -> IntArray:
     """Codes of `LayoutStatus` before memory and framework are looked at. Shape (layouts,)."""
-    status = np.zeros(len(layouts), dtype=np.int64)
+    status = 0 * layouts.tp
     for code, broken in reversed(rules(model, config, cluster, layouts)):
-        status[broken] = int(code)
+        status = where(broken, int(code), status)
     return status
 
 
@@ -111,8 +113,8 @@ def unsupported(
     accelerator = cluster.accelerator
     known = arithmetic in accelerator.kernels.gemm and arithmetic in accelerator.peak_flop_per_s
     known = known and profile.supports.get(config.precision, True)
-    broken = np.full(len(layouts), not known)
+    broken = (layouts.tp > 0) & (not known)
     for feature, applies in FEATURES.items():
         if not profile.supports.get(feature, True):
-            broken |= applies(layouts)
+            broken = broken | applies(layouts)
     return broken

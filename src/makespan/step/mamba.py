@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from makespan.network import all_to_all_s, members_per_tier
+from makespan.rows import FloatLike, maximum, power, some, where
 from makespan.specs.hardware import AcceleratorSpec, ClusterSpec, FrameworkProfile
 from makespan.specs.layout import Recompute
 from makespan.specs.model import MambaSpec, ModelSpec
@@ -24,7 +25,7 @@ from makespan.specs.training import StepConfig
 from makespan.step import kernels
 from makespan.step.arrays import FloatArray, LayoutArrays
 from makespan.step.attention import norm_work, spread, tensor_parallel_traffic
-from makespan.step.blocks import ACTIVATION_BYTES, Block, FloatLike, Traffic, Work, products
+from makespan.step.blocks import ACTIVATION_BYTES, Block, Traffic, Work, products
 from makespan.workload import mamba_gemms, scan_flop
 from makespan.workload.operators import IntLike
 from makespan.workload.parameters import mamba_inner
@@ -93,7 +94,7 @@ def _sizes(mamba: MambaSpec, tp: IntLike, cp: IntLike) -> tuple[FloatLike, Float
 
     A context rank holds its share of the heads for all tokens; a group that is shared by several ranks is on each.
     """
-    groups = np.maximum(mamba.groups / (tp * cp), 1.0) * cp
+    groups = maximum(mamba.groups / (tp * cp), 1.0) * cp
     return mamba_inner(mamba) / tp, groups, mamba.num_heads / tp
 
 
@@ -130,7 +131,7 @@ def mamba_scan_bytes(
     assert mamba is not None
     channels, groups, heads = _sizes(mamba, tp, cp)
     projected = 2.0 * channels + 2.0 * groups * mamba.state + heads
-    copies = np.where(np.asarray(micro_batch) > 1, LAYOUT_BYTES * (projected + channels), 0.0)
+    copies = where(micro_batch > 1, LAYOUT_BYTES * (projected + channels), 0.0)
     forward = tokens * (_bytes_per_token(FORWARD, mamba, tp, cp) + copies)
     backward = tokens * (_bytes_per_token(BACKWARD, mamba, tp, cp) + copies)
     return forward, backward
@@ -184,8 +185,10 @@ def mamba_scan(
     rate = accelerator.peak_flop_per_s["bf16"] * accelerator.kernels.gemm["bf16"].flop_utilisation
     forward, backward = (
         slowdown
-        * (np.square(np.square(size / kernels.stream_bytes_per_s(accelerator))) + np.square(np.square(flop / rate)))
-        ** 0.25
+        * power(
+            np.square(np.square(size / kernels.stream_bytes_per_s(accelerator))) + np.square(np.square(flop / rate)),
+            0.25,
+        )
         for size, flop in zip(moved, done, strict=True)
     )
     return forward, backward
@@ -206,9 +209,9 @@ def mamba_context_bytes(model: ModelSpec, *, tokens: FloatLike, tp: IntLike, cp:
     """
     mamba = model.mamba
     assert mamba is not None
-    groups = np.maximum(mamba.groups / tp, cp)
+    groups = maximum(mamba.groups / tp, cp)
     width = (3.0 * mamba_inner(mamba) + mamba.num_heads) / tp + 2.0 * groups * mamba.state
-    return np.where(np.asarray(cp) > 1, ACTIVATION_BYTES * tokens * width, 0.0)
+    return where(cp > 1, ACTIVATION_BYTES * tokens * width, 0.0)
 
 
 def mamba_saved_elements(model: ModelSpec, tp: IntLike) -> FloatLike:
@@ -254,7 +257,7 @@ def mamba_block(
         ideal_s=flop / accelerator.peak_flop_per_s["bf16"],
     )
     traffic = [tensor_parallel_traffic(model, cluster, profile, keys, tokens, precision=config.precision)]
-    if np.any(keys.cp > 1):
+    if some(keys.cp > 1):
         group = members_per_tier(cluster.fabric, keys.cp, keys.tp)
         sent = mamba_context_bytes(model, tokens=tokens, tp=keys.tp, cp=keys.cp)
         exchange = all_to_all_s(cluster.fabric, group, sent)

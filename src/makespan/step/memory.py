@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 
+from makespan.rows import ByKind, choose, filled, maximum, minimum, some, total, where
 from makespan.specs.hardware import FrameworkProfile
 from makespan.specs.layout import Offload, Schedule, Sharding
 from makespan.specs.model import ModelSpec
@@ -52,8 +55,8 @@ def layer_state(model: ModelSpec, layouts: LayoutArrays, *, kind: LayerKind) -> 
     part = layer_parameters(model, kind)
     cut = part.attention + part.mamba + part.dense_ffn + part.side_ffn
     whole = part.norms + part.router + part.latent
-    experts = part.experts / (layouts.ep * layouts.etp) if part.experts else np.zeros(len(layouts))
-    return LayerState(shared=cut / layouts.tp + whole, experts=np.asarray(experts, dtype=np.float64))
+    experts = part.experts / (layouts.ep * layouts.etp) if part.experts else filled(layouts.shape, 0.0)
+    return LayerState(shared=cut / layouts.tp + whole, experts=experts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,12 +90,11 @@ def stage_state(model: ModelSpec, layouts: LayoutArrays, plan: StagePlan) -> Sta
     """
     parts = parameters_by_part(model)
     states = [layer_state(model, layouts, kind=kind) for kind in layer_kinds(model)]
-    shared = np.stack([state.shared for state in states])
-    experts = np.stack([state.experts for state in states])
-    has_experts = bool(experts.any())
+    shared = [state.shared for state in states]
+    experts = [state.experts for state in states]
 
-    def over(layers: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return (layers * shared).sum(axis=0), (layers * experts).sum(axis=0) if has_experts else experts[0]
+    def over(layers: ByKind) -> tuple[FloatArray, FloatArray]:
+        return total(layers, shared), total(layers, experts) if model.moe is not None else experts[0]
 
     first, first_experts = over(plan.first)
     middle, middle_experts = (first, first_experts) if plan.first is plan.body else over(plan.body)
@@ -102,21 +104,21 @@ def stage_state(model: ModelSpec, layouts: LayoutArrays, plan: StagePlan) -> Sta
         projection = mtp_parameters(model).projection / layouts.tp
         last = last + projection * (1.0 - plan.mtp_apart)
         before = before + projection * plan.mtp_apart
-        before = before + np.where(layouts.pp == 2, parts.embedding / layouts.tp, 0.0)
+        before = before + where(layouts.pp == 2, parts.embedding / layouts.tp, 0.0)
     embedding = parts.embedding / layouts.tp
     head = (model.vocab * model.hidden) / layouts.tp
     alone = layouts.pp == 1
-    total = last + embedding + (0.0 if model.tied_embeddings else head)
+    everything = last + embedding + (0.0 if model.tied_embeddings else head)
     return StageState(
-        first_shared=np.where(alone, total, first + embedding),
-        first_experts=np.where(alone, last_experts, first_experts),
+        first_shared=where(alone, everything, first + embedding),
+        first_experts=where(alone, last_experts, first_experts),
         middle_shared=middle,
         middle_experts=middle_experts,
         before_last_shared=before,
         before_last_experts=before_experts,
-        last_shared=np.where(alone, total, last + head),
+        last_shared=where(alone, everything, last + head),
         last_experts=last_experts,
-        largest_layer=np.max(shared + experts, axis=0),
+        largest_layer=reduce(maximum, map(add, shared, experts)),
     )
 
 
@@ -172,9 +174,9 @@ class _PerParameter:
 def data_shards(layouts: LayoutArrays) -> tuple[FloatArray, FloatArray]:
     """Ranks that split a shared parameter, and those that split an expert. HSDP splits inside `shard_size` ranks. [-]"""
     data = layouts.cp * layouts.dp
-    inside = np.where(layouts.shard_size > 0, np.minimum(layouts.shard_size, data), data)
-    experts = np.maximum(layouts.tp * inside // (layouts.ep * layouts.etp), 1)
-    return inside.astype(np.float64), experts.astype(np.float64)
+    inside = where(layouts.shard_size > 0, minimum(layouts.shard_size, data), data)
+    experts = maximum(layouts.tp * inside // (layouts.ep * layouts.etp), 1)
+    return inside * 1.0, experts * 1.0
 
 
 def _per_parameter(
@@ -187,16 +189,16 @@ def _per_parameter(
     """
     optimizer = config.optimizer
     stage, zero3 = layouts.sharding, layouts.sharding >= int(Sharding.ZERO3)
-    whole = ~zero3 | (layouts.pp > 1)
-    weights = np.where(whole, optimizer.weight_bytes, 0.0) + np.where(zero3, profile.fsdp_weight_bytes / shards, 0.0)
-    cut = (stage >= int(Sharding.ZERO2)) & (~zero3 | (layouts.pp == 1))
-    gradients = optimizer.gradient_bytes * (1.0 / np.where(cut, shards, 1.0))
-    gradients = gradients + np.where(zero3 & (layouts.pp > 1), optimizer.gradient_bytes / shards, 0.0)
-    state = (optimizer.master_bytes + optimizer.moment_bytes) / np.where(stage >= int(Sharding.ZERO1), shards, 1.0)
+    below, piped = stage < int(Sharding.ZERO3), layouts.pp > 1
+    weights = where(below | piped, optimizer.weight_bytes, 0.0) + where(zero3, profile.fsdp_weight_bytes / shards, 0.0)
+    cut = (stage >= int(Sharding.ZERO2)) & (below | (layouts.pp == 1))
+    gradients = optimizer.gradient_bytes * (1.0 / where(cut, shards, 1.0))
+    gradients = gradients + where(zero3 & piped, optimizer.gradient_bytes / shards, 0.0)
+    state = (optimizer.master_bytes + optimizer.moment_bytes) / where(stage >= int(Sharding.ZERO1), shards, 1.0)
     return _PerParameter(
         weights=weights,
         gradients=gradients,
-        optimizer=np.where(layouts.offload & int(Offload.OPTIMIZER), 0.0, state),
+        optimizer=where(layouts.offload & int(Offload.OPTIMIZER), 0.0, state),
     )
 
 
@@ -221,13 +223,13 @@ def micro_batches_held(
     """
     interleaved = layouts.vpp > 1
     split = layouts.schedule == int(Schedule.ZERO_BUBBLE)
-    behind = np.where(split, 0, stages_before)
-    chunks = np.where(interleaved, (layouts.vpp - 1) * group + 2 * layouts.pp - 1 - 2 * behind, layouts.pp - behind)
+    behind = where(split, 0, stages_before)
+    chunks = where(interleaved, (layouts.vpp - 1) * group + 2 * layouts.pp - 1 - 2 * behind, layouts.pp - behind)
     held = chunks / layouts.vpp
-    if np.any(layouts.schedule > 0):
-        held = np.where(layouts.schedule == int(Schedule.GPIPE), num_micro_batches, held)
-        held = np.where(layouts.schedule == int(Schedule.DUALPIPE), layouts.pp + 1, held)
-    return np.minimum(held, num_micro_batches)
+    if some(layouts.schedule > 0):
+        held = where(layouts.schedule == int(Schedule.GPIPE), num_micro_batches, held)
+        held = where(layouts.schedule == int(Schedule.DUALPIPE), layouts.pp + 1, held)
+    return minimum(held, num_micro_batches)
 
 
 def _distinct(*columns: IntArray) -> tuple[IntArray, IntArray]:
@@ -245,14 +247,16 @@ def _distinct(*columns: IntArray) -> tuple[IntArray, IntArray]:
 
 def _activations(
     model: ModelSpec, config: StepConfig, profile: FrameworkProfile, layouts: LayoutArrays
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[ByKind, FloatArray]:
     """Per token of a micro-batch: what one layer of each kind keeps, and the most one needs while it works. [B]
 
-    Shapes (kinds, layouts) and (layouts,). The same for all layouts with the same tp, etp, recomputation and sequence
+    The same for all layouts with the same tp, etp, recomputation and sequence
     parallelism, so counted once for each combination.
     """
-    first, place = _distinct(layouts.tp, layouts.etp, layouts.recompute, layouts.sequence_parallel)
-    few = layouts.take(first)
+    few, place = layouts, None
+    if layouts.shape:
+        first, place = _distinct(layouts.tp, layouts.etp, layouts.recompute, layouts.sequence_parallel)
+        few = layouts.take(first)
     layers = [
         layer_activations(
             model,
@@ -265,22 +269,23 @@ def _activations(
         )
         for kind in layer_kinds(model)
     ]
-    kept = np.stack([layer.kept for layer in layers])
-    working = np.max([layer.working for layer in layers], axis=0)
-    kept, working = kept[:, place], working[place]
+    kept = tuple(layer.kept for layer in layers)
+    working = reduce(maximum, (layer.working for layer in layers))
+    if place is not None:
+        kept, working = tuple(size[place] for size in kept), working[place]
     away = (layouts.offload & int(Offload.ACTIVATIONS)) > 0
-    if np.any(away):
+    if some(away):
         # What goes to the host is still there for the layer that works and for the one whose copies are on their way.
-        working = np.where(away, working + 2.0 * kept.max(axis=0), working)
-        kept = np.where(away, 0.0, kept)
+        working = where(away, working + 2.0 * reduce(maximum, kept), working)
+        kept = tuple(where(away, 0.0, size) for size in kept)
     return kept, working
 
 
 def _loss_bytes(model: ModelSpec, profile: FrameworkProfile, layouts: LayoutArrays) -> FloatArray:
     """Logits with their copies and gradients, and the head's input gathered under sequence parallelism, per token. [B]"""
     split = layouts.tp > 1
-    logits = np.where(split, profile.split_logit_bytes or profile.logit_bytes, profile.logit_bytes)
-    gathered = np.where(split & (layouts.sequence_parallel > 0), SAVED_BYTES * model.hidden, 0.0)
+    logits = where(split, profile.split_logit_bytes or profile.logit_bytes, profile.logit_bytes)
+    gathered = where(split & (layouts.sequence_parallel > 0), SAVED_BYTES * model.hidden, 0.0)
     return logits * model.vocab / layouts.tp + gathered
 
 
@@ -288,13 +293,13 @@ def _buffer_bytes(model: ModelSpec, config: StepConfig, layouts: LayoutArrays, s
     """ZeRO-3: gathered weights of two layers and of embedding and head, and the gradients of one layer before they are
     scattered. [B]"""
     sharded = (layouts.sharding >= int(Sharding.ZERO3)) & (layouts.pp == 1)
-    if not np.any(sharded):
+    if not some(sharded):
         return 0.0
     optimizer = config.optimizer
     root = model.vocab * model.hidden * (1.0 if model.tied_embeddings else 2.0) / layouts.tp
     gathered = optimizer.weight_bytes * (2.0 * state.largest_layer + root)
     gathered = gathered + optimizer.gradient_bytes * state.largest_layer
-    return np.where(sharded, gathered, 0.0)
+    return where(sharded, gathered, 0.0)
 
 
 def memory_bytes(
@@ -325,24 +330,25 @@ def memory_bytes(
     loading and logging; static buffers that are not the framework allocator's.
     """
     terms = _terms(model, config, profile, layouts, state)
-    peak, place = np.full(len(layouts), -1.0), np.zeros(len(layouts), dtype=np.int64)
+    peak, place = filled(layouts.shape, -1.0), 0 * layouts.pp
     groups: dict[str, dict[str, FloatArray]] = {}
     for stage in _stages(model, layouts, plan, every=detail):
         kinds = _stage_kinds(terms, layouts, stage, state)
-        allocated = np.asarray(sum(kinds.values()))
+        allocated = sum(kinds.values(), start=filled(layouts.shape, 0.0))
         # Of equals the earlier stage counts; the last one comes first here.
         fuller = (allocated >= peak) if stage.name == "first" else (allocated > peak)
-        fuller &= stage.exists
-        peak, place = np.where(fuller, allocated, peak), np.where(fuller, stage.index, place)
+        fuller = fuller & stage.exists
+        peak, place = where(fuller, allocated, peak), where(fuller, stage.index, place)
         if detail:
             kinds["fragmentation"] = profile.fragmentation_fraction * allocated
-            kinds["overhead"] = np.full(len(layouts), profile.memory_overhead_bytes)
-            groups[stage.name] = {kind: np.where(stage.exists, size, np.nan) for kind, size in kinds.items()}
+            kinds["overhead"] = filled(layouts.shape, profile.memory_overhead_bytes)
+            groups[stage.name] = {kind: where(stage.exists, size, np.nan) for kind, size in kinds.items()}
     by_kind = {}
     if detail:
         chosen = [groups[name] for name in GROUPS]
-        which = np.select([place == layouts.pp - 1, place == 0, place == layouts.pp - 2], [3, 0, 2], 1)
-        by_kind = {kind: np.choose(which, [group[kind] for group in chosen]) for kind in KINDS}
+        behind = layouts.pp - 1 - place
+        which = where(behind == 0, 3, where(place == 0, 0, where(behind == 1, 2, 1)))
+        by_kind = {kind: choose(which, [group[kind] for group in chosen]) for kind in KINDS}
     return Memory(
         total_bytes=peak * (1.0 + profile.fragmentation_fraction) + profile.memory_overhead_bytes,
         allocated_bytes=peak,
@@ -354,11 +360,11 @@ def memory_bytes(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Terms:
-    """What all stages of a layout share, shape (layouts,) or (kinds, layouts). Bytes."""
+    """What all stages of a layout share, shape (layouts,). Bytes."""
 
     shared: _PerParameter
     experts: _PerParameter | None
-    kept: FloatArray
+    kept: ByKind
     working: FloatArray
     loss: FloatArray
     buffers: FloatArray | float
@@ -376,18 +382,18 @@ def _terms(
     kept, working = _activations(model, config, profile, layouts)
     if model.moe is not None:
         sent = 2.0 * SAVED_BYTES * model.moe.top_k / layouts.tp * config.load_imbalance * routed_width(model)
-        working = working + np.where(layouts.ep * layouts.etp > 1, sent, 0.0)
+        working = working + where(layouts.ep * layouts.etp > 1, sent, 0.0)
     dual = layouts.schedule == int(Schedule.DUALPIPE)
     return _Terms(
         shared=_per_parameter(config, profile, layouts, shards),
         experts=None if model.moe is None else _per_parameter(config, profile, layouts, expert_shards),
-        kept=kept * tokens,
+        kept=tuple(size * tokens for size in kept),
         working=working * tokens,
         loss=_loss_bytes(model, profile, layouts) * tokens,
         buffers=_buffer_bytes(model, config, layouts, state),
         micro_batches=count,
-        group=micro_batch_group(layouts.pp, layouts.vpp, count),
-        dual=np.where(dual, 1.0, 0.0) if np.any(dual) else None,
+        group=micro_batch_group(layouts.pp, layouts.vpp, count) if some(layouts.vpp > 1) else layouts.pp,
+        dual=where(dual, 1.0, 0.0) if some(dual) else None,
     )
 
 
@@ -399,10 +405,10 @@ class _Stage:
     """
 
     name: str
-    index: IntArray
-    layers: FloatArray
+    index: IntArray | int
+    layers: ByKind
     heads: FloatArray | None
-    exists: BoolArray
+    exists: BoolArray | bool
 
 
 def _stages(model: ModelSpec, layouts: LayoutArrays, plan: StagePlan, *, every: bool) -> list[_Stage]:
@@ -414,12 +420,12 @@ def _stages(model: ModelSpec, layouts: LayoutArrays, plan: StagePlan, *, every: 
         index=pp - 1,
         layers=plan.last,
         heads=1.0 + model.mtp_layers - apart,
-        exists=np.ones(len(layouts), dtype=np.bool_),
+        exists=pp > 0,
     )
-    first = _Stage(name="first", index=np.zeros_like(pp), layers=plan.first, heads=None, exists=pp > 1)
+    first = _Stage(name="first", index=0, layers=plan.first, heads=None, exists=pp > 1)
     stages = [last, first]
     if every or plan.first is not plan.body:
-        stages.append(_Stage(name="middle", index=np.ones_like(pp), layers=plan.body, heads=None, exists=pp > 3))
+        stages.append(_Stage(name="middle", index=1, layers=plan.body, heads=None, exists=pp > 3))
     if every or model.mtp_layers or plan.first is not plan.body:
         heads = apart if model.mtp_layers else None
         exists = pp > (1 if model.mtp_layers else 2)
@@ -433,7 +439,7 @@ def _stage_kinds(
     """Allocated bytes of one stage at its peak, by kind."""
     shared, experts = state.of(stage.name)
     held = micro_batches_held(layouts, terms.micro_batches, stage.index, terms.group)
-    saved = (stage.layers * terms.kept).sum(axis=0) * held
+    saved = total(stage.layers, terms.kept) * held
     optimizer = terms.shared.optimizer * shared
     if terms.experts is not None:
         optimizer = optimizer + terms.experts.optimizer * experts
@@ -455,8 +461,8 @@ def _stage_kinds(
     loss = terms.loss * stage.heads
     at_loss = loss > terms.working
     return kinds | {
-        "activations": np.where(at_loss, saved, saved + terms.working),
-        "logits": np.where(at_loss, loss, 0.0),
+        "activations": where(at_loss, saved, saved + terms.working),
+        "logits": where(at_loss, loss, 0.0),
         "buffers": terms.buffers,
     }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from makespan.rows import ByKind, Rows, filled, largest, maximum, minimum, where
 from makespan.specs.model import ModelSpec
 from makespan.step.arrays import FloatArray, IntArray, LayoutArrays
 from makespan.workload import LayerKind, layer_kinds
@@ -18,7 +19,7 @@ from makespan.workload import LayerKind, layer_kinds
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StagePlan:
-    """Layers by kind (first axis, in the order of `layer_kinds`) and layout: shapes (kinds, layouts).
+    """Layers of each kind (in the order of `layer_kinds`), arrays of shape (layouts,).
 
     first : the stage with the embedding.   body : the fullest stage without head or prediction layers, the slower kind
     first.   before_last : the one before the last, with the prediction layers where they have a place of their own.
@@ -27,10 +28,10 @@ class StagePlan:
     mtp_apart : the prediction layers sit before the last stage. Shape (layouts,).
     """
 
-    first: FloatArray
-    body: FloatArray
-    before_last: FloatArray
-    last: FloatArray
+    first: ByKind
+    body: ByKind
+    before_last: ByKind
+    last: ByKind
     chunk_layers: IntArray
     mtp_apart: FloatArray
 
@@ -40,55 +41,53 @@ def _is_mixed(model: ModelSpec) -> bool:
     return bool(model.pattern) or (model.moe is not None and model.moe.every > 1)
 
 
-def _split(layers: IntArray, kinds: tuple[LayerKind, ...], model: ModelSpec, slower: IntArray) -> FloatArray:
+def _split(layers: Rows, kinds: tuple[LayerKind, ...], model: ModelSpec, slower: IntArray) -> ByKind:
     """Layers of a stage by kind. Alternating kinds: in proportion; else as many of the slower kind as there are.
 
     slower : index of the slower kind, by layout.
     """
-    result = np.zeros((len(kinds), len(layers)))
     if _is_mixed(model):
-        for place, kind in enumerate(kinds):
-            result[place] = layers * (kind.count / model.num_layers)
-        return result
+        return tuple(layers * (kind.count / model.num_layers) for kind in kinds)
     if len(kinds) == 1:
-        result[0] = layers
-        return result
-    for place, kind in enumerate(kinds):
-        other = model.num_layers - kind.count
-        result[place] = np.where(slower == place, np.minimum(layers, kind.count), np.maximum(layers - other, 0))
-    return result
+        return (layers * 1.0,)
+    return tuple(
+        where(slower == place, minimum(layers, kind.count), maximum(layers - (model.num_layers - kind.count), 0)) * 1.0
+        for place, kind in enumerate(kinds)
+    )
 
 
-def plan_stages(model: ModelSpec, layouts: LayoutArrays, *, busy_s: FloatArray) -> StagePlan:
+def plan_stages(model: ModelSpec, layouts: LayoutArrays, *, busy_s: ByKind) -> StagePlan:
     """Cut the layers of a model over the stages of each layout.
 
     Parameters
     ----------
-    busy_s : time of a layer of each kind: decides which kind counts for the fullest stage. Shape (kinds, layouts). [s]
+    busy_s : time of a layer of each kind: decides which kind counts for the fullest stage. Shapes (layouts,). [s]
     """
     kinds = layer_kinds(model)
     chunks = layouts.pp * layouts.vpp
     chunk = -(-model.num_layers // chunks)
-    body = np.minimum(chunk * layouts.vpp, model.num_layers)
+    body = minimum(chunk * layouts.vpp, model.num_layers)
     spare = chunk * chunks - model.num_layers
-    to_head = np.minimum(spare, chunk)
-    last = np.maximum(body - to_head, 0)
-    slower = np.argmax(busy_s, axis=0)
-    mtp = np.array([float(kind.mtp) for kind in kinds])[:, None]
+    to_head = minimum(spare, chunk)
+    last = maximum(body - to_head, 0)
+    slower = largest(busy_s)
     body_split = _split(body, kinds, model, slower)
     first_split, last_split = body_split, _split(last, kinds, model, slower)
     if len(kinds) > 1 and not _is_mixed(model):
         # Leading dense layers all sit on the first stage's first chunk.
-        leading = np.where(layouts.pp > 1, np.minimum(kinds[0].count, chunk), kinds[0].count).astype(np.float64)
-        first_split = np.stack([leading, body - leading])
+        leading = where(layouts.pp > 1, minimum(kinds[0].count, chunk), kinds[0].count) * 1.0
+        first_split = (leading, body - leading)
     before = body_split
-    apart = np.zeros(len(layouts))
+    apart = filled(layouts.shape, 0.0)
     if model.mtp_layers:
-        apart = ((layouts.pp > 1) & (spare > to_head)).astype(np.float64)
-        given = np.minimum(spare - to_head, chunk)
-        before = _split(np.maximum(body - given, 0), kinds, model, slower) + apart * mtp
-        last_split = last_split + (1.0 - apart) * mtp
-        before = np.where(apart > 0, before, body_split)
+        separate = (layouts.pp > 1) & (spare > to_head)
+        apart = where(separate, 1.0, 0.0)
+        given = minimum(spare - to_head, chunk)
+        fewer = _split(maximum(body - given, 0), kinds, model, slower)
+        before = tuple(
+            where(separate, less + kind.mtp, full) for kind, less, full in zip(kinds, fewer, body_split, strict=True)
+        )
+        last_split = tuple(own + (1.0 - apart) * kind.mtp for kind, own in zip(kinds, last_split, strict=True))
     return StagePlan(
         first=first_split,
         body=body_split,
@@ -124,7 +123,7 @@ def pipeline_s(
 
 def bubble_s(slot_s: FloatArray, all_stages_s: FloatArray, *, vpp: IntArray) -> FloatArray:
     """Fill and drain: what a pipeline takes beyond its slowest stage's work. [s]"""
-    return np.maximum(all_stages_s - slot_s, 0.0) / vpp
+    return maximum(all_stages_s - slot_s, 0.0) / vpp
 
 
 def micro_batches_in_flight(layouts: LayoutArrays, num_micro_batches: IntArray) -> FloatArray:
