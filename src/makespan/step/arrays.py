@@ -98,8 +98,14 @@ class LayoutArrays:
         """Of every column: (layouts,), or () for a layout without an axis."""
         return self.tp.shape if isinstance(self.tp, np.ndarray) else ()
 
-    def alone(self) -> LayoutArrays:
-        """The only row without an axis, every field a plain integer: quicker through the same formulas (`makespan.rows`)."""
+    @classmethod
+    def alone(cls, layout: Layout) -> LayoutArrays:
+        """One layout without an axis, every field a plain integer: quicker through the same formulas (`makespan.rows`)."""
+        values: dict[str, Any] = {name: int(getattr(layout, name)) for name in COLUMNS}
+        return cls(**values)
+
+    def squeezed(self) -> LayoutArrays:
+        """The only row without an axis, as `alone` gives it."""
         values: dict[str, Any] = {name: getattr(self, name).item() for name in COLUMNS}
         return LayoutArrays(**values)
 

@@ -62,11 +62,10 @@ def tensor_parallel_traffic(
     group = members_per_tier(cluster.fabric, keys.tp, 1)
     elements = tokens * model.hidden
     once = all_gather_s(cluster.fabric, group, elements * ACTIVATION_BYTES)
-    gather = where(
-        keys.sequence_parallel > 0,
-        all_gather_s(cluster.fabric, group, elements * GATHERED_BYTES[precision]),
-        once,
-    )
+    gather = once
+    if GATHERED_BYTES[precision] != ACTIVATION_BYTES:
+        quantised = all_gather_s(cluster.fabric, group, elements * GATHERED_BYTES[precision])
+        gather = where(keys.sequence_parallel > 0, quantised, once)
     again = where(keys.sequence_parallel > 0, gather, 0.0)
     return Traffic(name="tp", forward_s=gather + once, backward_s=gather + again + once, exposed=profile.tp_exposed)
 

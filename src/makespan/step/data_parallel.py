@@ -94,10 +94,14 @@ def _whole_traffic(
     """Once a step, everything in one message: all-reduce, or under ZeRO-1 a reduce-scatter and an all-gather."""
     fabric = cluster.fabric
     group = members_per_tier(fabric, groups.shards * groups.replicas, groups.stride)
-    cut = layouts.sharding >= int(Sharding.ZERO1)
-    gather = all_gather_s(fabric, group, optimizer.weight_bytes * parameters)
-    reduce = reduce_scatter_s(fabric, group, optimizer.gradient_bytes * parameters)
-    whole = all_reduce_s(fabric, group, optimizer.gradient_bytes * parameters)
+    cut, uncut = layouts.sharding >= int(Sharding.ZERO1), layouts.sharding < int(Sharding.ZERO1)
+    nothing: FloatLike = filled(layouts.shape, 0.0)
+    gather = reduce = whole = nothing
+    if some(cut):
+        gather = all_gather_s(fabric, group, optimizer.weight_bytes * parameters)
+        reduce = reduce_scatter_s(fabric, group, optimizer.gradient_bytes * parameters)
+    if some(uncut):
+        whole = all_reduce_s(fabric, group, optimizer.gradient_bytes * parameters)
     return Traffic(
         forward_s=where(cut, gather, 0.0),
         backward_s=where(cut, reduce, whole),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -12,8 +13,8 @@ from makespan.specs.layout import Layout, LayoutStatus
 from makespan.specs.model import ModelSpec
 from makespan.specs.step import MemoryEstimate, StepEstimate
 from makespan.specs.training import StepConfig
-from makespan.step.arrays import LayoutArrays, StepArrays
-from makespan.step.evaluate import evaluate
+from makespan.step.arrays import LayoutArrays
+from makespan.step.evaluate import RESULTS, evaluate, evaluate_alone
 from makespan.step.memory import GROUPS, KINDS
 from makespan.workload import model_flop_per_sequence
 
@@ -72,12 +73,12 @@ def _notes(
     return tuple(notes)
 
 
-def _by_stage(arrays: StepArrays, row: int) -> dict[str, dict[str, float]]:
+def _by_stage(detail: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """Memory by group of stages and kind, of the groups that the layout has."""
     groups = {}
     for group in GROUPS:
-        columns = {kind: arrays.detail.get(f"memory of {group}.{kind}") for kind in KINDS}
-        sizes = {kind: float(column[row]) for kind, column in columns.items() if column is not None}
+        columns = {kind: f"memory of {group}.{kind}" for kind in KINDS}
+        sizes = {kind: detail[column] for kind, column in columns.items() if column in detail}
         if sizes and not any(math.isnan(size) for size in sizes.values()):
             groups[group] = sizes
     return groups
@@ -89,36 +90,36 @@ def _package(
     cluster: ClusterSpec,
     profile: FrameworkProfile,
     layout: Layout,
-    arrays: StepArrays,
-    row: int,
+    status: int,
+    numbers: Mapping[str, float],
     *,
     memory_headroom: float,
     provenance: Kind,
 ) -> StepEstimate:
-    time_s = float(arrays.time_s[row])
+    """numbers : the columns of `StepArrays`, its detail included, of the one row."""
+    time_s = numbers["time_s"]
     used = layout.num_accelerators
 
     def group(prefix: str) -> dict[str, float]:
-        picked = {
-            name.removeprefix(prefix): float(values[row])
-            for name, values in arrays.detail.items()
-            if name.startswith(prefix)
+        return {
+            name.removeprefix(prefix): value
+            for name, value in numbers.items()
+            if value > 0.0 and name.startswith(prefix)
         }
-        return {name: value for name, value in picked.items() if value > 0.0}
 
     sigma = interval_sigma(model, cluster, profile, used, precision=config.precision)
     causal = model_flop_per_sequence(model, config.seq_len) * config.global_batch
     square = model_flop_per_sequence(model, config.seq_len, causal=False) * config.global_batch
-    executed = float(arrays.detail["executed_flop"][row]) if "executed_flop" in arrays.detail else math.nan
+    executed = numbers.get("executed_flop", math.nan)
     available = used * cluster.accelerator.peak_flop_per_s["bf16"] * time_s
-    kinds = {kind: float(arrays.detail[f"memory.{kind}"][row]) for kind in KINDS if f"memory.{kind}" in arrays.detail}
-    stage = arrays.detail["memory.stage"][row] if "memory.stage" in arrays.detail else 0.0
+    kinds = {kind: numbers[f"memory.{kind}"] for kind in KINDS if f"memory.{kind}" in numbers}
+    stage = numbers.get("memory.stage", 0.0)
     return StepEstimate(
         layout=layout,
-        status=LayoutStatus(int(arrays.status[row])),
+        status=LayoutStatus(status),
         time_s=time_s,
-        lower_s=float(arrays.lower_s[row]),
-        upper_s=float(arrays.upper_s[row]),
+        lower_s=numbers["lower_s"],
+        upper_s=numbers["upper_s"],
         p10_s=time_s * math.exp(-Z_90 * sigma),
         p90_s=time_s * math.exp(Z_90 * sigma),
         breakdown=group("time."),
@@ -127,7 +128,7 @@ def _package(
             by_kind=kinds,
             limit_bytes=cluster.accelerator.hbm_bytes * (1.0 - memory_headroom),
             stage=0 if math.isnan(stage) else int(stage),
-            by_stage=_by_stage(arrays, row),
+            by_stage=_by_stage(numbers),
         ),
         model_flop=causal,
         model_flop_full_attention=square,
@@ -156,6 +157,7 @@ def step_estimates(
 ) -> tuple[StepEstimate, ...]:
     """A few layouts with everything about them. Meant for tens of rows; use `evaluate` for many."""
     arrays = evaluate(model, config, cluster, profile, layouts, memory_headroom=memory_headroom, detail=True)
+    columns = {name: getattr(arrays, name) for name in RESULTS} | dict(arrays.detail)
     return tuple(
         _package(
             model,
@@ -163,8 +165,8 @@ def step_estimates(
             cluster,
             profile,
             layouts.row(row),
-            arrays,
-            row,
+            int(arrays.status[row]),
+            {name: float(values[row]) for name, values in columns.items()},
             memory_headroom=memory_headroom,
             provenance=provenance,
         )
@@ -194,13 +196,16 @@ def step_estimate(
     StepEstimate : `status` other than OK says why the layout cannot run; its times are then NaN, unless it only lacks
         memory.
     """
-    (estimate,) = step_estimates(
+    row = LayoutArrays.alone(layout)
+    status, numbers = evaluate_alone(model, config, cluster, profile, row, memory_headroom=memory_headroom, detail=True)
+    return _package(
         model,
         config,
         cluster,
         profile,
-        LayoutArrays.of([layout]),
+        layout,
+        status,
+        numbers,
         memory_headroom=memory_headroom,
         provenance=provenance,
     )
-    return estimate

@@ -332,12 +332,15 @@ def evaluate(
     StepArrays : the first broken rule of a layout is its status. Times and memory are NaN under a structural status or
         NOT_SUPPORTED, and given under OUT_OF_MEMORY.
     """
+    if len(layouts) == 1:
+        code, numbers = evaluate_alone(
+            model, config, cluster, profile, layouts.squeezed(), memory_headroom=memory_headroom, detail=detail
+        )
+        if fitting_only and code:
+            numbers = dict.fromkeys(numbers, np.nan) | {"memory_bytes": numbers["memory_bytes"]}
+        return _as_arrays(np.array([code]), dict(zip(numbers, np.array([*numbers.values()])[:, None], strict=True)))
     config = with_optimizer(config, profile)
     limit = cluster.accelerator.hbm_bytes * (1.0 - memory_headroom)
-    if len(layouts) == 1:
-        return _evaluate_alone(
-            model, config, cluster, profile, layouts.alone(), limit=limit, detail=detail, fitting_only=fitting_only
-        )
     status = np.empty(len(layouts), dtype=np.int64)
     blocked = np.empty(len(layouts), dtype=np.bool_)
     for start in range(0, len(layouts), CHUNK_ROWS):
@@ -380,28 +383,28 @@ def _as_arrays(status: IntArray, columns: dict[str, FloatArray]) -> StepArrays:
     return StepArrays(status=status, detail=detail, **{name: columns[name] for name in RESULTS})
 
 
-def _evaluate_alone(
+def evaluate_alone(
     model: ModelSpec,
     config: StepConfig,
     cluster: ClusterSpec,
     profile: FrameworkProfile,
     layout: LayoutArrays,
     *,
-    limit: float,
-    detail: bool,
-    fitting_only: bool,
-) -> StepArrays:
-    """`evaluate` of one layout without an axis, for which the same formulas take plain numbers (see `makespan.rows`)."""
-    status = int(legality.structural_status(model, config, cluster, layout))
-    columns: dict[str, FloatArray] = dict.fromkeys(RESULTS, np.array(np.nan))
-    if not status and legality.unsupported(config, cluster, profile, layout):
-        status = int(LayoutStatus.NOT_SUPPORTED)
-    if not status:
-        table = layer_table(model, config, cluster, profile, layout)
-        columns = _evaluate_rows(model, config, cluster, profile, layout, table, detail=detail)
-        if columns["memory_bytes"] > limit:
-            status = int(LayoutStatus.OUT_OF_MEMORY)
-            if fitting_only:
-                columns = dict.fromkeys(columns, np.array(np.nan)) | {"memory_bytes": columns["memory_bytes"]}
-    numbers = np.array([*columns.values()], dtype=np.float64)[:, None]
-    return _as_arrays(np.array([status]), dict(zip(columns, numbers, strict=True)))
+    memory_headroom: float = 0.0,
+    detail: bool = False,
+) -> tuple[int, dict[str, float]]:
+    """`evaluate` of one layout without an axis (`LayoutArrays.alone`): its status and its columns as plain numbers.
+
+    The same formulas give the same digits as for a row among others; NumPy would take most of the time to wrap them.
+    """
+    config = with_optimizer(config, profile)
+    broken = int(legality.structural_status(model, config, cluster, layout))
+    if not broken and legality.unsupported(config, cluster, profile, layout):
+        broken = int(LayoutStatus.NOT_SUPPORTED)
+    if broken:
+        return broken, dict.fromkeys(RESULTS, np.nan)
+    table = layer_table(model, config, cluster, profile, layout)
+    columns = _evaluate_rows(model, config, cluster, profile, layout, table, detail=detail)
+    numbers = {name: float(value) for name, value in columns.items()}
+    lacks_memory = numbers["memory_bytes"] > cluster.accelerator.hbm_bytes * (1.0 - memory_headroom)
+    return int(LayoutStatus.OUT_OF_MEMORY) if lacks_memory else 0, numbers

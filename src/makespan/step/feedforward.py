@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from makespan.network import GroupPlacement, all_gather_s, all_to_all_s, members_per_tier
+from makespan.rows import FloatLike, where
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.layout import Recompute, Schedule
 from makespan.specs.model import ModelSpec
@@ -158,16 +157,16 @@ def _expert_traffic(
     inside = 2.0 * all_to_all_s(domain, near, sent, copies_per_token=copies)
     gather = 2.0 * all_gather_s(fabric, members_per_tier(fabric, keys.etp, 1), sent * keys.etp)
     overlapped = (keys.ep_overlap > 0) | (keys.schedule == int(Schedule.DUALPIPE))
-    shows = np.where(overlapped, profile.ep_exposed_overlapped, 1.0)
+    shows = where(overlapped, profile.ep_exposed_overlapped, 1.0)
 
-    def traffic(seconds: FloatArray, exposed: float) -> Traffic:
+    def traffic(seconds: FloatLike, exposed: float) -> Traffic:
         return Traffic(
             name="ep", forward_s=seconds, backward_s=seconds, exposed=exposed * shows, module=Recompute.EXPERTS
         )
 
     return (
-        traffic(np.asarray(inside + gather), profile.ep_exposed),
-        traffic(np.asarray(everywhere - inside), profile.ep_exposed_scale_out),
+        traffic(inside + gather, profile.ep_exposed),
+        traffic(everywhere - inside, profile.ep_exposed_scale_out),
     )
 
 

@@ -113,6 +113,8 @@ def unsupported(
     accelerator = cluster.accelerator
     known = arithmetic in accelerator.kernels.gemm and arithmetic in accelerator.peak_flop_per_s
     known = known and profile.supports.get(config.precision, True)
+    # Block-scaled 8-bit products came with the chips that multiply 4 bits.
+    known = known and (config.precision != "mxfp8" or "fp4" in accelerator.peak_flop_per_s)
     broken = (layouts.tp > 0) & (not known)
     for feature, applies in FEATURES.items():
         if not profile.supports.get(feature, True):

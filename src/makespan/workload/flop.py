@@ -6,6 +6,8 @@ Recomputation, the recomputed scores of flash attention and multi-token-predicti
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from makespan.specs.model import ModelSpec
 from makespan.workload.layers import LayerKind, layer_kinds
 from makespan.workload.operators import attention_flop, attention_layers, layer_gemms, scan_flop
@@ -37,6 +39,7 @@ def attention_flop_per_token(model: ModelSpec, seq_len: int, *, causal: bool = T
     return layer * attention_layers(model) / seq_len
 
 
+@lru_cache(maxsize=256)
 def model_flop_per_token(model: ModelSpec, seq_len: int, *, causal: bool = True, training: bool = True) -> float:
     """Model FLOP of one token. [FLOP]
 

@@ -7,6 +7,7 @@ context parallelism; tensor parallelism cuts `n` (column) or `k` (row).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -200,6 +201,7 @@ def score_dims(model: ModelSpec) -> int:
     return 2 * model.head_dim
 
 
+@lru_cache(maxsize=256)
 def attention_layers(model: ModelSpec) -> int:
     """Layers of the body that hold attention. [-]"""
     return sum(name in ("dense", "moe", "attention") for name in body_names(model))

@@ -6,6 +6,7 @@ Counts are exact: checked to the last digit against `config.json` totals in test
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from makespan.specs.model import MambaSpec, MlaSpec, ModelSpec, MoeSpec
 from makespan.workload.layers import LayerKind, layer_kinds
@@ -159,6 +160,7 @@ def _router_parameters(model: ModelSpec, moe: MoeSpec) -> int:
     return model.hidden * moe.num_experts + (moe.num_experts if model.router_bias else 0)
 
 
+@lru_cache(maxsize=256)
 def layer_parameters(model: ModelSpec, kind: LayerKind) -> LayerParameters:
     """Parameters of each part of one layer of a kind. [-]
 
@@ -178,6 +180,7 @@ def layer_parameters(model: ModelSpec, kind: LayerKind) -> LayerParameters:
     )
 
 
+@lru_cache(maxsize=256)
 def parameters_by_part(model: ModelSpec) -> Parameters:
     """Parameters of the model by part.
 
