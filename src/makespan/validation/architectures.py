@@ -67,14 +67,39 @@ KNOWN = frozenset(
 )
 
 
-def _size(entry: Mapping[str, Any], key: str, name: str, *, least: int = 1, default: int | None = None) -> int:
+MOST_LAYERS = 100_000
+"""Far beyond any model; a slip of the pen is refused before its layers are counted one by one."""
+
+
+def _shown(value: object) -> str:
+    """A wrong value as a message shows it. What holds other values is only named: aliases of YAML make it grow without end."""
+    return repr(str(value)[:40]) if isinstance(value, str | int | float) else f"a {type(value).__name__}"
+
+
+def _word(entry: Mapping[str, Any], key: str, name: str, *, default: str = "") -> str:
+    """A cell that holds one word, in lower case."""
+    value = entry.get(key)
+    if not isinstance(value, str | None):
+        raise NotExpressible(f"model {name}: {key} is {_shown(value)}, no word")
+    return (value or default).lower()
+
+
+def _size(
+    entry: Mapping[str, Any],
+    key: str,
+    name: str,
+    *,
+    least: int = 1,
+    most: int = LARGEST_COUNT,
+    default: int | None = None,
+) -> int:
     value = entry.get(key)
     if value is None:
         if default is None:
             raise NotExpressible(f"model {name}: {key} is not known")
         return default
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LARGEST_COUNT:
-        raise NotExpressible(f"model {name}: {key} is {str(value)[:40]!r}, no whole number from {least}")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise NotExpressible(f"model {name}: {key} is {_shown(value)}, no whole number from {least} to {most:,}")
     return value
 
 
@@ -83,7 +108,7 @@ def _flag(entry: Mapping[str, Any], key: str, name: str, *, default: bool = Fals
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise NotExpressible(f"model {name}: {key} is {str(value)[:40]!r}, not true or false")
+        raise NotExpressible(f"model {name}: {key} is {_shown(value)}, not true or false")
     return value
 
 
@@ -103,14 +128,14 @@ def model_spec(name: str, models: Mapping[str, Any], *, seq_len: int) -> tuple[M
     for key, what in UNSUPPORTED.items():
         if entry.get(key) not in (None, False, 0):
             raise NotExpressible(f"model {name}: {what} cannot be expressed ({key})")
-    attention = str(entry.get("attention") or "full").lower()
+    attention = _word(entry, "attention", name, default="full")
     if attention not in ("full", "mha", "gqa", "mqa", "mla", "causal"):
         raise NotExpressible(f"model {name}: {attention[:60]} attention cannot be expressed")
     notes += [
         f"unknown key {key} of the model ignored" for key in sorted(set(map(str, entry)) - KNOWN - set(UNSUPPORTED))
     ]
     pattern, mtp_layers, mtp_pattern = _patterns(entry, name)
-    layers = _size(entry, "layers", name, default=len(pattern) or None)
+    layers = _size(entry, "layers", name, most=MOST_LAYERS, default=len(pattern) or None)
     if pattern and len(pattern) != layers:
         raise NotExpressible(f"model {name}: its pattern has {len(pattern)} letters for {layers} layers")
     heads = _size(entry, "heads", name, default=None if not pattern or "*" in pattern + mtp_pattern else 1)

@@ -15,6 +15,7 @@ from makespan.specs.model import ModelSpec
 from makespan.specs.step import SearchConstraints
 from makespan.specs.training import OptimizerSpec, StepConfig
 from makespan.step import step_estimate
+from makespan.step.legality import END_SLOTS
 from makespan.validation.architectures import model_spec
 from makespan.validation.cells import NotExpressible, count, needed_count, number, text_of
 from makespan.validation.files import Row, mapping
@@ -399,6 +400,8 @@ def _interleaving(
             notes.append(f"{micro_batches} micro-batches are too few to interleave {pp} stages: vpp 1")
             return 1
         return stated
-    vpp = model.num_layers // pp if may and model.num_layers % pp == 0 and micro_batches % pp == 0 else 1
+    # Embedding and head may each take a layer's place: 126 layers on 16 stages are 8 chunks a stage.
+    places = next((model.num_layers + more for more in range(END_SLOTS + 1) if (model.num_layers + more) % pp == 0), 0)
+    vpp = places // pp if may and places and micro_batches % pp == 0 else 1
     notes.append(f"interleaving not stated: vpp {vpp}")
     return vpp
