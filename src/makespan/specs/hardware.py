@@ -235,7 +235,7 @@ class FrameworkProfile:
         they wait for each other more often. [-]
     jitter_from : accelerators up to which nobody waits. [-]
     residual_sigma : spread of log(measured / predicted) over the measured runs of this software, dense models. [-]
-    residual_sigma_moe : the same for mixtures of experts; 0 where it is taken for that of dense models. [-]
+    residual_sigma_moe : the same for mixtures of experts; 0 where none was measured: then a wide spread is taken. [-]
     memory_overhead_bytes : on every accelerator, outside the software's allocator: context, communicators, graphs. [B]
     fragmentation_fraction : what the allocator holds without using it, of what tensors take at the peak. [-]
     gradient_bytes, master_bytes : per parameter, where a step does not say (`OptimizerSpec.name` "profile"): gradients as

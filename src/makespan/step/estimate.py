@@ -30,6 +30,10 @@ SIGMA_OTHER_PRECISION = 0.08
 """Added in quadrature where no row of the profile ran in the precision. The products of a precision, predicted from those of
 another with isolated kernels between them, come out 3 to 28 % off (NVFP4 the worst)."""
 
+SIGMA_UNMEASURED_MIXTURE = 0.17
+"""Least spread for a mixture of experts where no mixture of the profile was measured: that of mixtures on the youngest
+software that was (AutoModel)."""
+
 SIGMA_PER_DOUBLING = 0.01
 """Added linearly per doubling of size beyond the largest run of the profile: the growth that profiles show per doubling."""
 
@@ -49,7 +53,7 @@ def interval_sigma(
     """Spread of log(true / predicted) for this kind of model, accelerator, software, precision and size. [-]"""
     sigma = profile.residual_sigma
     if model.moe is not None:
-        sigma = max(sigma, profile.residual_sigma_moe)
+        sigma = max(sigma, profile.residual_sigma_moe or SIGMA_UNMEASURED_MIXTURE)
     if cluster.accelerator.name not in profile.measured_on:
         sigma = math.hypot(sigma, SIGMA_OTHER_ACCELERATOR)
     if not is_measured_precision(profile, precision):
