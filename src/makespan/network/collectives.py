@@ -44,9 +44,8 @@ def _ring_s(
 ) -> FloatLike:
     """One collective that passes parts around rings; `both` for the two halves of an all-reduce. [s]"""
     size = group.size
-    share = message_bytes * (size - 1) / size
     slowest: FloatLike = 0.0
-    latency: FloatLike = 0.0 * share
+    latency: FloatLike = 0.0
     inner: FloatLike = 1.0
     for tier, members in zip(fabric.tiers, group.members, strict=True):
         crosses = members > inner
@@ -56,7 +55,7 @@ def _ring_s(
         measured = tier.collectives
         if measured is None:
             passes = 2.0 if both and not tier.in_network_reduction else 1.0
-            moved = passes * share
+            moved = (passes * message_bytes) * (size - 1) / size
             rate = tier.effective_bytes_per_s
             if both and tier.in_network_reduction:
                 hops = crosses * 2.0

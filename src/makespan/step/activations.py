@@ -147,7 +147,7 @@ def _attention(model: ModelSpec, layouts: LayoutArrays, operand: float, kept: Ke
     output = SAVED_BYTES + (operand if operand < SAVED_BYTES else 0.0)
     statistic = STATISTIC_BYTES * model.num_heads / layouts.tp
     if model.mla is None:
-        heads, kv = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
+        heads, kv = model.num_heads * model.head_dim, kv_heads_held(model, layouts.tp) * model.head_dim
         read = SAVED_BYTES * (heads + 2.0 * pair * kv + (heads + kv if model.qk_norm else 0.0))
         return (read + output * heads) / layouts.tp + statistic
     mla = model.mla

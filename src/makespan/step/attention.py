@@ -114,8 +114,9 @@ def _context_traffic(
     Ring: the backward moves keys and values again and their gradients back. All-to-all: four exchanges either way.
     """
     group = members_per_tier(cluster.fabric, keys.cp, keys.tp)
-    width = 2.0 * model.num_kv_heads * model.head_dim
-    heads = (2.0 * model.num_heads + 2.0 * model.num_kv_heads) * model.head_dim
+    kept = kv_heads_held(model, keys.tp)
+    width = 2.0 * kept * model.head_dim
+    heads = (2.0 * model.num_heads + 2.0 * kept) * model.head_dim
     if model.mla is not None:
         width = float(model.num_heads * score_dims(model))
         heads = model.num_heads * (2.0 * score_dims(model))
@@ -142,7 +143,7 @@ def attention_block(
     if model.mla is not None:
         ups = tuple(gemm for gemm in gemms if gemm.name in UP_PROJECTIONS)
         work += products(ups, config, cluster.accelerator, profile, module=Recompute.UP_PROJECTION, split=spread(keys))
-    heads = (model.num_heads + 2 * model.num_kv_heads) * model.head_dim
+    heads = (model.num_heads + 2 * kv_heads_held(model, keys.tp)) * model.head_dim
     if model.mla is not None:
         # Keys are put together from both parts; of queries only the rotary part is touched.
         heads = model.num_heads * (model.mla.qk_nope_head_dim + 2 * model.mla.qk_rope_head_dim)

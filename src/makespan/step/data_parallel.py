@@ -111,7 +111,7 @@ def _whole_traffic(
 
 def _sharded_traffic(
     parameters: FloatArray,
-    outside: FloatArray,
+    outside: FloatArray | None,
     groups: ShardGroups,
     cluster: ClusterSpec,
     optimizer: OptimizerSpec,
@@ -124,13 +124,14 @@ def _sharded_traffic(
 
     Parameters
     ----------
-    parameters, outside : of the stage before sharding; those of them that belong to no layer (embedding, head). [-]
+    parameters, outside : of the stage before sharding; those of them that belong to no layer (embedding, head), None
+        where all do. [-]
     num_layers : of the stage. [-]
     """
     fabric = cluster.fabric
     group = members_per_tier(fabric, groups.shards, groups.stride)
-    layer = (parameters - outside) / maximum(num_layers, 1.0)
-    first = layer + outside
+    in_layers = parameters if outside is None else parameters - outside
+    layer = in_layers / maximum(num_layers, 1.0)
 
     def gather(amount: FloatArray) -> FloatLike:
         return all_gather_s(fabric, group, optimizer.weight_bytes * amount)
@@ -139,8 +140,11 @@ def _sharded_traffic(
         return reduce_scatter_s(fabric, group, optimizer.gradient_bytes * amount)
 
     rest = maximum(num_layers - 1.0, 0.0)
-    edge_gather, edge_reduce = gather(first), reduce(first)
-    rest_gather, rest_reduce = rest * gather(layer), rest * reduce(layer)
+    one_gather, one_reduce = gather(layer), reduce(layer)
+    rest_gather, rest_reduce = rest * one_gather, rest * one_reduce
+    edge_gather, edge_reduce = one_gather, one_reduce
+    if outside is not None:
+        edge_gather, edge_reduce = gather(layer + outside), reduce(layer + outside)
 
     alone = layouts.pp == 1
     again = alone & (layouts.sharding == int(Sharding.ZERO3))
@@ -218,7 +222,7 @@ def data_parallel_times(
     sharded = fully_sharded(layouts)
     shared_groups, expert_groups = shard_groups(layouts)
 
-    def traffic(parameters: FloatArray, outside: FloatArray, groups: ShardGroups) -> Traffic:
+    def traffic(parameters: FloatArray, outside: FloatArray | None, groups: ShardGroups) -> Traffic:
         if not some(sharded):
             return _whole_traffic(parameters, groups, cluster, optimizer, layouts)
         by_layer = _sharded_traffic(
@@ -237,7 +241,7 @@ def data_parallel_times(
 
     total = traffic(shared, outside_parameters(model, layouts), shared_groups)
     if some(experts > 0):
-        total = total + traffic(experts, filled(layouts.shape, 0.0), expert_groups)
+        total = total + traffic(experts, None, expert_groups)
 
     window = where(layouts.vpp > 1, minimum(layouts.pp, num_micro_batches), 1)
     alone = layouts.pp == 1

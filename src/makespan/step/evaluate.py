@@ -67,7 +67,10 @@ def _distinct(layouts: LayoutArrays) -> tuple[LayoutArrays, IntArray]:
     code = np.zeros(len(layouts), dtype=np.int64)
     for name in _KEY_FIELDS:
         column = getattr(layouts, name)
-        present = np.zeros(int(column.max()) + 1, dtype=np.int64)
+        highest = int(column.max())
+        if highest == int(column.min()):
+            continue
+        present = np.zeros(highest + 1, dtype=np.int64)
         present[column] = 1
         rank = np.cumsum(present) - 1
         code = code * int(present.sum()) + rank[column]

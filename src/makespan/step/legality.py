@@ -57,7 +57,10 @@ def rules(
     more than pp in a row (Llama 3, section 3.3.2; Megatron-Core's `microbatch_group_size_per_vp_stage`).
     """
     ranks = layouts.tp * layouts.cp * layouts.dp
-    heads = _leaves_rest(model.num_heads, layouts.tp) | _leaves_rest(model.num_kv_heads, layouts.tp)
+    heads = _leaves_rest(model.num_heads, layouts.tp) | (
+        # KV heads are cut, or copied where there are fewer than ranks.
+        _leaves_rest(model.num_kv_heads, layouts.tp) & (layouts.tp % model.num_kv_heads != 0)
+    )
     swapped = (layouts.cp > 1) & (layouts.cp_kind == int(ContextKind.ALL_TO_ALL))
     if some(swapped):
         heads = heads | (swapped & _leaves_rest(model.num_heads, layouts.tp * layouts.cp))
