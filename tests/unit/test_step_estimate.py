@@ -266,7 +266,7 @@ def test_layouts_survive_the_trip_through_columns():
     ("status", "layout", "model"),
     [
         (LayoutStatus.HEADS_DO_NOT_DIVIDE, Layout(tp=3), DENSE),
-        (LayoutStatus.HEADS_DO_NOT_DIVIDE, Layout(tp=16), DENSE),
+        (LayoutStatus.TP_LEAVES_DOMAIN, Layout(tp=16), DENSE),
         (LayoutStatus.EXPERTS_DO_NOT_DIVIDE, Layout(tp=8, dp=2, ep=2), DENSE),
         (LayoutStatus.EXPERTS_DO_NOT_DIVIDE, Layout(tp=1, dp=9, ep=3), MIXED),
         (LayoutStatus.EXPERTS_DO_NOT_DIVIDE, Layout(tp=1, dp=2, ep=4), MIXED),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from makespan.specs.layout import ContextKind, CudaGraphs, Offload, Recompute, Schedule, Sharding
+from makespan.step import step_estimate
 from makespan.validation.cells import NotExpressible, count, number
 from makespan.validation.express import case_of
 from makespan.validation.files import read_models
@@ -345,7 +346,9 @@ def test_kv_heads_are_copied_where_tensor_parallelism_is_wider():
         MODELS,
     )
 
-    assert case.model.num_kv_heads == 8
+    assert case.model.num_kv_heads == 4
+    assert any("KV heads copied" in note for note in case.notes)
+    assert step_estimate(case.model, case.config, case.cluster, case.profile, case.layout).time_s > 0
     assert any("copied" in note for note in case.notes)
 
 

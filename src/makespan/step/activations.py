@@ -12,6 +12,7 @@ from makespan.step.arrays import FloatArray, LayoutArrays
 from makespan.step.blocks import is_repeated
 from makespan.step.mamba import mamba_saved_elements, mamba_saved_operands
 from makespan.workload import LayerKind
+from makespan.workload.operators import kv_heads_held
 from makespan.workload.parameters import routed_width
 
 SAVED_BYTES = 2.0

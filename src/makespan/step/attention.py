@@ -12,7 +12,7 @@ from makespan.step import kernels
 from makespan.step.arrays import FloatArray, LayoutArrays
 from makespan.step.blocks import ACTIVATION_BYTES, GATHERED_BYTES, Block, Traffic, Work, products, streamed
 from makespan.workload import attention_flop, attention_gemms
-from makespan.workload.operators import attended_pairs, full_layer_fraction, score_dims
+from makespan.workload.operators import attended_pairs, full_layer_fraction, kv_heads_held, score_dims
 
 NORM_RESIDUAL_BYTES = 5 * ACTIVATION_BYTES
 """A block passes five times over a hidden vector: residual in and out, norm in and out, bias-dropout-add."""

@@ -100,7 +100,7 @@ def case_of(row: Row, models: Mapping[str, Any]) -> Case:
     )
     layout, constraints = _layout(row, model, config, cluster, software, notes)
     if layout is not None:
-        model = _with_kv_heads(model, layout.tp, notes)
+        _note_kv_heads(model, layout.tp, notes)
         layout = _to_fit(layout, row, model, config, cluster, software, notes)
     return Case(
         model=model,
@@ -146,12 +146,10 @@ def _as_run(model: ModelSpec, row: Row, seq_len: int, notes: list[str]) -> Model
     return model
 
 
-def _with_kv_heads(model: ModelSpec, tp: int, notes: list[str]) -> ModelSpec:
-    """Tensor parallelism wider than the KV heads keeps a copy of one on each rank: as many as ranks, then."""
+def _note_kv_heads(model: ModelSpec, tp: int, notes: list[str]) -> None:
+    """Tensor parallelism wider than the KV heads keeps a copy of one on each rank."""
     if model.num_kv_heads < tp and tp % model.num_kv_heads == 0 and model.num_heads % tp == 0:
         notes.append(f"{model.num_kv_heads} KV heads copied to {tp} tensor-parallel ranks")
-        return dataclasses.replace(model, num_kv_heads=tp)
-    return model
 
 
 def _global_batch(row: Row, notes: list[str]) -> int:

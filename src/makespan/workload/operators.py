@@ -45,6 +45,11 @@ class Gemm:
         return 2.0 * self.copies * self.m * self.n * self.k
 
 
+def kv_heads_held(model: ModelSpec, tp: IntLike) -> FloatLike:
+    """KV heads of a tensor-parallel group, copies counted: a rank holds one at least. [-]"""
+    return np.maximum(model.num_kv_heads, tp)
+
+
 def attention_gemms(model: ModelSpec, *, tokens: FloatLike, tp: IntLike) -> tuple[Gemm, ...]:
     """Projections of one attention block on one tensor-parallel rank.
 
@@ -53,7 +58,7 @@ def attention_gemms(model: ModelSpec, *, tokens: FloatLike, tp: IntLike) -> tupl
     h, heads = model.hidden, model.num_heads
     mla = model.mla
     if mla is None:
-        query, kv = heads * model.head_dim, 2 * model.num_kv_heads * model.head_dim
+        query, kv = heads * model.head_dim, 2 * kv_heads_held(model, tp) * model.head_dim
         return (
             Gemm(name="qkv", m=tokens, n=(query + kv) / tp, k=float(h)),
             Gemm(name="attention_out", m=tokens, n=float(h), k=query / tp),
