@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -194,3 +195,18 @@ def test_a_place_that_cannot_be_written_is_the_users_problem(tmp_path):
         with pytest.raises(ScenarioError, match="MS902"):
             write_trace(place, line(Schedule.GPIPE, 3, 1, 5))
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_pipe_is_written_into_and_stays_a_pipe(tmp_path):
+    """So does /dev/null: as root a file could take its place."""
+    place = tmp_path / "pipe"
+    os.mkfifo(place)
+    end = os.open(place, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        write_trace(place, line(Schedule.GPIPE, 2, 1, 2))
+
+        assert json.loads(os.read(end, 1 << 16))["traceEvents"]
+    finally:
+        os.close(end)
+    assert place.is_fifo()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["pipe"]

@@ -9,7 +9,15 @@ import pytest
 
 from makespan import catalog
 from makespan.errors import ScenarioError
-from makespan.scenario import load, parse_batch, parse_cluster, parse_constraints, parse_layout, parse_model
+from makespan.scenario import (
+    load,
+    parse_batch,
+    parse_cluster,
+    parse_constraints,
+    parse_framework,
+    parse_layout,
+    parse_model,
+)
 from makespan.scenario._hf import ConfigError, model_from_config
 from makespan.specs.layout import Layout, Recompute, Sharding
 from makespan.workload import parameter_count
@@ -115,7 +123,7 @@ def test_models_by_name_and_by_path(tmp_path):
     for text in ("lama3.1-405b", str(tmp_path / "none.json"), ""):
         with pytest.raises(ScenarioError):
             parse_model(text)
-    with pytest.raises(ScenarioError, match="MS505"):
+    with pytest.raises(ScenarioError, match=r"MS505"):
         parse_model("llama3.1-405b", as_of=dt.date(2024, 1, 1))
 
 
@@ -154,3 +162,16 @@ def test_batches():
     assert parse_batch(2048, seq_len=4096) == 2048
     with pytest.raises(ScenarioError, match="MS210"):
         parse_batch("a few", seq_len=4096)
+
+
+def test_frameworks_by_name_and_by_day():
+    assert parse_framework("fsdp-2023").name == "fsdp-2023"
+    assert parse_framework(None).name == "megatron-2026"
+    assert parse_framework(None, as_of=dt.date(2024, 9, 10)).name == "megatron-2024"
+    assert parse_framework(None, as_of=dt.date(2023, 6, 10)).name == "megatron-2022"
+    with pytest.raises(ScenarioError, match=r"MS505.*2024-09-10.*\n.*choose from: .*megatron-2024"):
+        parse_framework("megatron-2026", as_of=dt.date(2024, 9, 10))
+    with pytest.raises(ScenarioError, match=r"MS505.*none named"):
+        parse_framework(None, as_of=dt.date(2015, 1, 1))
+    with pytest.raises(ScenarioError, match="did you mean 'megatron-2026'"):
+        parse_framework("megatron2026")

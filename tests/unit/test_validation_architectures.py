@@ -212,3 +212,21 @@ def test_no_entry_crashes(changes):
     except NotExpressible:
         return
     assert parameter_count(model) > 0
+
+
+@pytest.mark.parametrize("key", ["kind", "attention", "layers", "hybrid_pattern", "gated"])
+def test_a_value_that_grows_by_aliases_is_named_and_not_printed(key):
+    grown: list[object] = ["x"]
+    for _ in range(60):
+        grown = [grown] * 9
+    entry = {"layers": 2, "hidden": 64, "heads": 2, "vocab": 100, "ffn_hidden": 128, key: grown}
+
+    with pytest.raises(NotExpressible, match=f"{key} is a list"):
+        model_spec("m", {"m": entry}, seq_len=128)
+
+
+def test_layers_beyond_reason_are_refused():
+    entry = {"layers": 100_000_000, "hidden": 64, "heads": 2, "vocab": 100, "ffn_hidden": 128}
+
+    with pytest.raises(NotExpressible, match="to 100,000"):
+        model_spec("m", {"m": entry}, seq_len=128)

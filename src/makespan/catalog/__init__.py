@@ -16,7 +16,7 @@ from makespan.catalog.build import entry as _entry
 from makespan.catalog.defaults import Default, defaults
 from makespan.catalog.errors import CatalogError, NotYetKnown, UnknownName
 from makespan.catalog.prices import PriceObservation, prices
-from makespan.provenance import Source
+from makespan.provenance import Kind, Source, weakest
 from makespan.specs.hardware import AcceleratorSpec, FabricSpec, FrameworkProfile, NodeSpec
 from makespan.specs.model import ModelSpec
 
@@ -34,6 +34,7 @@ __all__ = [
     "entry",
     "fabric",
     "framework",
+    "kernel_kind",
     "kinds",
     "model",
     "names",
@@ -103,6 +104,17 @@ def offer(name: str, as_of: dt.date | None = None) -> Entry[OfferSpec]:
 def reliability(name: str, as_of: dt.date | None = None) -> Entry[ReliabilitySpec]:
     """Failures, recovery and checkpoints. Raises `UnknownName`, `NotYetKnown`."""
     return _entry("reliability", name, as_of)
+
+
+def kernel_kind(accelerator: str, arithmetic: str, as_of: dt.date | None = None) -> Kind:
+    """The weakest kind among the utilisations that a step stands on: products of its arithmetic and of 16 bits, attention.
+
+    arithmetic : `bf16`, `fp8` or `fp4`. Raises `UnknownName`, `NotYetKnown`.
+    """
+    ends = [f".kernels.gemm.{name}.flop_utilisation" for name in ("bf16", arithmetic)]
+    ends.append(".kernels.attention.flop_utilisation")
+    facts = _entry("accelerator", accelerator, as_of).facts
+    return weakest(tuple(fact for fact in facts if fact.path.endswith(tuple(ends))))
 
 
 def usual_node(accelerator: str) -> str:

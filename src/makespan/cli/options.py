@@ -47,6 +47,9 @@ def write_text(path: Path, text: str, where: str) -> None:
         raise usage_problem(where, f"'{path}', a folder", "a file name", f"name a file in it: {path / 'NAME'}")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        if path.exists() and not path.is_file():  # /dev/null or a pipe: write into it, never put a file in its place
+            path.write_text(text, encoding="utf-8")
+            return
         try:
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(path)

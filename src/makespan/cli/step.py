@@ -13,9 +13,10 @@ from makespan.errors import EXIT_INFEASIBLE, EXIT_OK
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from makespan.provenance import Kind
     from makespan.specs.hardware import ClusterSpec, FrameworkProfile
     from makespan.specs.model import ModelSpec
-    from makespan.specs.step import StepEstimate
+    from makespan.specs.step import SearchResult, StepEstimate
     from makespan.specs.training import StepConfig
 
 _SHARED = [
@@ -26,7 +27,9 @@ _SHARED = [
     click.option(
         "--precision", default="bf16", show_default=True, type=click.Choice(["bf16", "fp16", "fp8", "mxfp8", "nvfp4"])
     ),
-    click.option("--framework", default="megatron-2026", show_default=True, help="Framework profile of the catalog."),
+    click.option(
+        "--framework", help="Framework profile of the catalog (default: the newest Megatron-class one by --as-of)."
+    ),
     click.option("--as-of", metavar="DATE", help="Use only facts known by then (default: the newest)."),
     json_option,
 ]
@@ -48,7 +51,7 @@ def step(
     global_batch: str,
     seq_len: int,
     precision: str,
-    framework: str,
+    framework: str | None,
     as_of: str | None,
     as_json: bool,
     layout: str | None,
@@ -58,7 +61,7 @@ def step(
 
     MODEL is a name of the catalog ('makespan catalog list model') or the path of a Hugging Face config.json.
     """
-    from makespan.report import step_data, step_table
+    from makespan.report import step_data, step_table, why_not
     from makespan.scenario import parse_layout
     from makespan.search import helpful_changes
     from makespan.search import search as find
@@ -66,20 +69,21 @@ def step(
     from makespan.specs.step import SearchConstraints
     from makespan.step import step_estimate
 
-    spec, cluster, config, profile = _read(model, on, global_batch, seq_len, precision, framework, as_of)
+    spec, cluster, config, profile, kind = _read(model, on, global_batch, seq_len, precision, framework, as_of)
     if layout is None:
-        result = find(spec, config, cluster, profile, SearchConstraints())
+        result = _standing_on(kind, find(spec, config, cluster, profile, SearchConstraints()))
         if result.best is None:
             return _nothing_fits(result, as_json)
         estimate = result.best
     else:
         chosen = parse_layout(layout, num_accelerators=cluster.num_accelerators)
-        estimate = step_estimate(spec, config, cluster, profile, chosen)
+        estimate = step_estimate(spec, config, cluster, profile, chosen, provenance=kind)
     if trace is not None:
         _write_trace(trace, spec, config, cluster, profile, estimate)
     changes = helpful_changes(spec, config, cluster, profile, estimate)
     if as_json:
-        emit_json(step_data(estimate, changes))
+        reason = why_not(spec, config, cluster, profile, estimate.layout, estimate.status)
+        emit_json(step_data(estimate, changes, reason=reason))
     else:
         console().print(step_table(spec, config, cluster, profile, estimate, changes))
     return EXIT_OK if estimate.status is LayoutStatus.OK else EXIT_INFEASIBLE
@@ -95,10 +99,13 @@ def _write_trace(
 ) -> None:
     from pathlib import Path
 
-    from makespan.report import step_trace
+    from makespan.report import step_trace, why_not
 
     if not math.isfinite(estimate.time_s):
-        raise usage_problem("--trace", str(estimate.layout), "a layout that can run", "choose another --layout")
+        reason = why_not(model, config, cluster, profile, estimate.layout, estimate.status)
+        raise usage_problem(
+            "--trace", f"{estimate.layout}: {reason}", "a layout that can run", "choose another --layout"
+        )
     step_trace(Path(path), model, config, cluster, profile, estimate)
     click.echo(f"trace: {path} (open it in ui.perfetto.dev)", err=True)
 
@@ -113,7 +120,7 @@ def search(
     global_batch: str,
     seq_len: int,
     precision: str,
-    framework: str,
+    framework: str | None,
     as_of: str | None,
     as_json: bool,
     top: int,
@@ -127,8 +134,8 @@ def search(
     from makespan.scenario import parse_constraints
     from makespan.search import search as find
 
-    spec, cluster, config, profile = _read(model, on, global_batch, seq_len, precision, framework, as_of)
-    result = find(spec, config, cluster, profile, parse_constraints(fix), top=top)
+    spec, cluster, config, profile, kind = _read(model, on, global_batch, seq_len, precision, framework, as_of)
+    result = _standing_on(kind, find(spec, config, cluster, profile, parse_constraints(fix), top=top))
     if result.best is None:
         return _nothing_fits(result, as_json)
     if as_json:
@@ -148,26 +155,34 @@ def _nothing_fits(result: Any, as_json: bool) -> int:
     return EXIT_INFEASIBLE
 
 
+def _standing_on(kind: Kind, result: SearchResult) -> SearchResult:
+    """The search's estimates with the weakest kind of fact behind their kernels."""
+    from dataclasses import replace
+
+    def known(estimates: tuple[StepEstimate, ...]) -> tuple[StepEstimate, ...]:
+        return tuple(replace(estimate, provenance=kind) for estimate in estimates)
+
+    best = None if result.best is None else replace(result.best, provenance=kind)
+    return replace(result, best=best, top=known(result.top), pareto=known(result.pareto))
+
+
 def _read(
-    model: str, on: str, global_batch: str, seq_len: int, precision: str, framework: str, as_of: str | None
-) -> tuple[ModelSpec, ClusterSpec, StepConfig, FrameworkProfile]:
+    model: str, on: str, global_batch: str, seq_len: int, precision: str, framework: str | None, as_of: str | None
+) -> tuple[ModelSpec, ClusterSpec, StepConfig, FrameworkProfile, Kind]:
     from makespan import catalog
-    from makespan.scenario import parse_batch, parse_cluster, parse_model
+    from makespan.scenario import parse_batch, parse_cluster, parse_framework, parse_model
     from makespan.specs.training import StepConfig
+    from makespan.step.kernels import ARITHMETIC
 
     day = parse_date(as_of, "--as-of")
     spec = parse_model(model, as_of=day)
     cluster = parse_cluster(on, as_of=day)
-    if framework not in catalog.names("framework"):
-        near = catalog.suggest("framework", framework) or catalog.names("framework")
+    profile = parse_framework(framework, as_of=day)
+    peaks = cluster.accelerator.peak_flop_per_s
+    if ARITHMETIC[precision] not in peaks:
+        known = ", ".join(name for name, arithmetic in ARITHMETIC.items() if arithmetic in peaks)
         raise usage_problem(
-            "--framework", f"'{framework}'", "a framework profile of the catalog", f"try {', '.join(near)}"
-        )
-    peak = {"mxfp8": "fp8", "nvfp4": "fp4"}.get(precision, precision)
-    if peak not in cluster.accelerator.peak_flop_per_s:
-        known = ", ".join(sorted(cluster.accelerator.peak_flop_per_s))
-        raise usage_problem(
-            "--precision", f"'{precision}'", f"a precision of {cluster.accelerator.name}", f"it has {known}"
+            "--precision", f"'{precision}'", f"a precision of {cluster.accelerator.name}", f"choose from: {known}"
         )
     config = StepConfig(global_batch=parse_batch(global_batch, seq_len=seq_len), seq_len=seq_len, precision=precision)
-    return spec, cluster, config, catalog.framework(framework, as_of=day).spec
+    return spec, cluster, config, profile, catalog.kernel_kind(cluster.accelerator.name, ARITHMETIC[precision], day)

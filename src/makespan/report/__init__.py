@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from makespan.report.data import result
     from makespan.report.folder import write_run
     from makespan.report.page import html
+    from makespan.report.refusal import why_not
     from makespan.report.schema import result_schema
     from makespan.report.step_text import search_data, search_table, step_data, step_table, why_nothing_fits
     from makespan.report.step_trace import step_trace
@@ -27,6 +28,7 @@ _PLACES = {
     "step_table": "step_text",
     "step_trace": "step_trace",
     "terminal": "console",
+    "why_not": "refusal",
     "why_nothing_fits": "step_text",
     "write_run": "folder",
 }
@@ -50,6 +52,7 @@ __all__ = [
     "step_table",
     "step_trace",
     "terminal",
+    "why_not",
     "why_nothing_fits",
     "write_run",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from makespan.report.bands import DIGITS
 from makespan.report.bands import number as rounded
 from makespan.report.labels import LAYOUT_STATUS, MEMORY, STEP_PARTS, label
+from makespan.report.refusal import why_not
 from makespan.specs.layout import Layout, LayoutStatus, Offload
 from makespan.specs.step import SearchResult, StepChange, StepEstimate
 
@@ -91,11 +92,15 @@ def step_figures(estimate: StepEstimate, *, digits: int = DIGITS) -> dict[str, A
     }
 
 
-def step_data(estimate: StepEstimate, changes: Sequence[StepChange] = ()) -> dict[str, Any]:
-    """What `makespan step --json` prints: the layout, its status, `step_figures` and the changes that would help."""
+def step_data(estimate: StepEstimate, changes: Sequence[StepChange] = (), *, reason: str = "") -> dict[str, Any]:
+    """What `makespan step --json` prints: the layout, its status, `step_figures` and the changes that would help.
+
+    reason : why it cannot run, null where it is empty.
+    """
     return {
         "layout": layout_data(estimate.layout),
         "status": estimate.status.name.lower(),
+        "reason": reason or None,
         "bounds_s": [rounded(bound, EXACT_DIGITS) for bound in (estimate.lower_s, estimate.upper_s)],
         "executed_flop": rounded(estimate.executed_flop, EXACT_DIGITS),
         "provenance": estimate.provenance.name.lower(),
@@ -144,9 +149,8 @@ def step_table(
         f"layout: {estimate.layout}   ({estimate.layout.num_accelerators:,} used, {estimate.num_idle:,} idle)"
     )
     if estimate.time_s - estimate.time_s != 0:
-        return Group(
-            head, layout, Text(f"cannot run: {_words(LAYOUT_STATUS, estimate.status.name.lower())}", style="red")
-        )
+        reason = why_not(model, config, cluster, profile, estimate.layout, estimate.status)
+        return Group(head, layout, Text(f"cannot run: {reason}", style="red"))
     parts: list[Any] = [head, layout]
     if estimate.status is not LayoutStatus.OK:
         parts.append(Text(f"does not fit: {_words(LAYOUT_STATUS, estimate.status.name.lower())}", style="red"))
@@ -158,17 +162,24 @@ def step_table(
     return Group(*parts)
 
 
+def _seconds(value: float) -> str:
+    """Milliseconds of what takes a second or more, three digits of less."""
+    return f"{value:.3f}" if value >= 1.0 else f"{value:#.3g}"
+
+
 def _summary(cluster: ClusterSpec, estimate: StepEstimate) -> Table:
     from rich.table import Table
 
     summary = Table.grid(padding=(0, 2))
     summary.add_row(
-        "step time", f"{estimate.time_s:.3f} s", f"eight chances in ten: {estimate.p10_s:.3f} to {estimate.p90_s:.3f} s"
+        "step time",
+        f"{_seconds(estimate.time_s)} s",
+        f"eight chances in ten: {_seconds(estimate.p10_s)} to {_seconds(estimate.p90_s)} s",
     )
     summary.add_row(
         "bounds",
-        f"{estimate.lower_s:.3f} s",
-        f"if all overlaps at ideal kernels; {estimate.upper_s:.3f} s if nothing does",
+        f"{_seconds(estimate.lower_s)} s",
+        f"if all overlaps at ideal kernels; {_seconds(estimate.upper_s)} s if nothing does",
     )
     summary.add_row(
         "tokens/s",
@@ -178,7 +189,7 @@ def _summary(cluster: ClusterSpec, estimate: StepEstimate) -> Table:
     summary.add_row(
         "MFU",
         f"{estimate.mfu:.1%}",
-        f"{estimate.mfu_full_attention:.1%} counting full attention; HFU {estimate.hfu:.1%}",
+        f"{estimate.mfu_full_attention:.1%} counting full attention; HFU {estimate.hfu:.1%}; all of the 16-bit peak",
     )
     return summary
 
@@ -239,7 +250,7 @@ def _changes(estimate: StepEstimate, changes: Sequence[StepChange]) -> Table:
             CHANGES.get(change.dimension, change.dimension),
             change.before,
             change.after,
-            f"{change.time_s:.3f}",
+            _seconds(change.time_s),
             f"{1.0 - change.time_s / estimate.time_s:.1%}" if fits else "",
             f"{change.memory_bytes / GIB:.1f}",
         )
@@ -281,7 +292,7 @@ def search_table(
     for estimate in result.top:
         table.add_row(
             str(estimate.layout),
-            f"{estimate.time_s:.3f}",
+            _seconds(estimate.time_s),
             f"{estimate.mfu:.1%}",
             f"{estimate.tokens_per_s:,.0f}",
             f"{estimate.memory.total_bytes / GIB:.1f}",

@@ -5,16 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from makespan.report.labels import STEP_PARTS
-from makespan.report.trace import Segment, TraceParts, write_trace
+from makespan.report.trace import Segment, TraceParts, check_events, write_trace
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
+from makespan.specs.layout import Layout
 from makespan.specs.model import ModelSpec
 from makespan.specs.step import StepEstimate
 from makespan.specs.training import StepConfig
+from makespan.step.arrays import LayoutArrays
 from makespan.step.orders import WorkKind
 from makespan.step.stages import pipeline_timeline, stage_times
 
 AFTERWARDS = ("dp", "fsdp", "optimizer", "jitter")
 """Parts of a step that follow the passes, or are drawn so: under ZeRO-3 gathering and reducing is spread over the step."""
+
+
+def _fewest_events(layout: Layout, global_batch: int) -> int:
+    """Passes of a step on one pipeline: three for every chunk and micro-batch. Known before anything is played out. [-]"""
+    count = int(LayoutArrays.of([layout]).num_micro_batches(global_batch)[0])
+    return 3 * layout.pp * layout.vpp * count
 
 
 def step_trace(
@@ -33,6 +41,7 @@ def step_trace(
     ------
     ScenarioError : too many events, or the file cannot be written (MS902).
     """
+    check_events(_fewest_events(estimate.layout, config.global_batch))
     times = stage_times(model, config, cluster, profile, estimate.layout)
     timeline = pipeline_timeline(model, config, cluster, profile, estimate.layout)
     shares = {name: share for name, share in times.exposed_fraction.items() if share > 0.0}

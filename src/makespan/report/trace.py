@@ -125,10 +125,13 @@ def write_trace(path: Path, timeline: Timeline, parts: TraceParts | None = None,
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(21, "a folder")
+        if path.exists() and not path.is_file():  # /dev/null or a pipe: write into it, never put a file in its place
+            path.write_text(_as_text(data), encoding="utf-8")
+            return path
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-                json.dump(data, stream, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+                stream.write(_as_text(data))
             mask = os.umask(0)
             os.umask(mask)
             os.chmod(name, 0o666 & ~mask)
@@ -140,6 +143,10 @@ def write_trace(path: Path, timeline: Timeline, parts: TraceParts | None = None,
             str(path), error.strerror or str(error), "a file that can be written", "choose another name"
         ) from error
     return path
+
+
+def _as_text(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
 def _rows(timeline: Timeline) -> list[tuple[int, int, int, int, float, float]]:
@@ -258,6 +265,16 @@ def _check_size(timeline: Timeline, parts: TraceParts, limit: int) -> None:
     for kind, shares in parts.exposed.items():
         pieces = sum(share > 0 for share in shares.values())
         count += int((timeline.kind == kind).sum()) * (pieces + 1 if pieces else 0)
+    check_events(count, limit)
+
+
+def check_events(count: int, limit: int = MAX_EVENTS) -> None:
+    """Refuse a trace of more events than a viewer can show.
+
+    Raises
+    ------
+    ScenarioError : more than `limit` (MS902).
+    """
     if count > limit:
         raise _problem(
             "trace",

@@ -12,7 +12,14 @@ from makespan.scenario._load import check, load
 from makespan.scenario._plain import resolved
 from makespan.scenario._schema import json_schema
 from makespan.scenario._starter import starter
-from makespan.scenario._words import parse_batch, parse_cluster, parse_constraints, parse_layout, parse_model
+from makespan.scenario._words import (
+    parse_batch,
+    parse_cluster,
+    parse_constraints,
+    parse_framework,
+    parse_layout,
+    parse_model,
+)
 
 __all__ = [
     "check",
@@ -21,6 +28,7 @@ __all__ = [
     "parse_batch",
     "parse_cluster",
     "parse_constraints",
+    "parse_framework",
     "parse_layout",
     "parse_model",
     "resolved",

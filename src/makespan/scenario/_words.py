@@ -13,9 +13,9 @@ from makespan.errors import Problem, ScenarioError
 from makespan.scenario._context import Context, suggestion
 from makespan.scenario._hf import ConfigError, model_from_file
 from makespan.scenario._limits import MOST_ACCELERATORS
-from makespan.scenario._names import default_fabric, default_node, look_up
+from makespan.scenario._names import FRAMEWORKS, default_fabric, default_node, look_up
 from makespan.scenario._run import sequences
-from makespan.specs.hardware import ClusterSpec
+from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.layout import ContextKind, CudaGraphs, Layout, Offload, Recompute, Schedule, Sharding
 from makespan.specs.model import ModelSpec
 from makespan.specs.step import SearchConstraints
@@ -121,6 +121,36 @@ def parse_model(text: str, as_of: dt.date | None = None) -> ModelSpec:
     raise _wrong(
         "model", f"'{text}'", "a model of the catalog, or the path of a config.json", suggestion(text, names), "MS301"
     )
+
+
+def parse_framework(text: str | None, as_of: dt.date | None = None) -> FrameworkProfile:
+    """A framework profile by its name in the catalog; without one the newest Megatron-class profile known by `as_of`.
+
+    Raises
+    ------
+    ScenarioError : a name the catalog does not know (by `as_of`), or no profile as old as that.
+    """
+    known = [name for name in catalog.names("framework") if _is_known("framework", name, as_of)]
+    name = text if text is not None else next((name for name in (*FRAMEWORKS, "megatron-2022") if name in known), None)
+    if name in known:
+        profile: FrameworkProfile = catalog.framework(name, as_of=as_of).spec
+        return profile
+    by_then = f" known on {as_of}" if as_of is not None else ""
+    choice = f"choose from: {', '.join(known)}" if known else "give a later --as-of"
+    if name is not None and name not in catalog.names("framework"):
+        raise _wrong(
+            "--framework", f"'{name}'", f"a framework profile of the catalog{by_then}", suggestion(name, known), "MS301"
+        )
+    found = f"'{name}'" if name is not None else "none named, and none of the usual ones that old"
+    raise _wrong("--framework", found, f"a framework profile{by_then}", choice, "MS505")
+
+
+def _is_known(kind: str, name: str, as_of: dt.date | None) -> bool:
+    try:
+        catalog.entry(kind, name, as_of=as_of)
+    except catalog.NotYetKnown:
+        return False
+    return True
 
 
 LARGEST_BATCH_TOKENS = 2e9

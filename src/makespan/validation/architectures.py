@@ -199,12 +199,15 @@ def _patterns(entry: Mapping[str, Any], name: str) -> tuple[str, int, str]:
     Megatron-LM writes both in one text, "MEM*E/*E/*E": what follows a slash is one prediction layer; "|" marks stages.
     """
     stated = _size(entry, "mtp_layers", name, least=0, default=0)
-    kind = str(entry.get("kind") or "").lower()
+    kind = _word(entry, "kind", name)
     if not entry.get("hybrid_pattern"):
         if entry.get("mamba") or "mamba" in kind or "hybrid" in kind:
             raise NotExpressible(f"model {name}: the order of its layers (hybrid_pattern) is not known")
         return "", stated, ""
-    body, *predicted = re.sub(r"[\s|]", "", str(entry["hybrid_pattern"])).split("/")
+    letters = entry["hybrid_pattern"]
+    if not isinstance(letters, str):
+        raise NotExpressible(f"model {name}: hybrid_pattern is {_shown(letters)}, no text")
+    body, *predicted = re.sub(r"[\s|]", "", letters).split("/")
     unknown = sorted(set(body + "".join(predicted)) - set(LETTERS))
     if unknown or not body:
         raise NotExpressible(f"model {name}: layers of the kind {''.join(unknown)[:10]!r} cannot be expressed")
@@ -255,7 +258,7 @@ def _mla(entry: Mapping[str, Any], name: str) -> MlaSpec | None:
 
 def _moe(entry: Mapping[str, Any], name: str, layers: int, letters: str) -> MoeSpec | None:
     if entry.get("n_experts") is None and entry.get("top_k") is None:
-        if str(entry.get("kind", "dense")).lower() == "moe" or "E" in letters:
+        if _word(entry, "kind", name) == "moe" or "E" in letters:
             raise NotExpressible(f"model {name}: its experts are not known")
         return None
     first, every = (0, 1) if letters else _mixture_layers(entry, name, layers)
@@ -322,7 +325,9 @@ def _window(entry: Mapping[str, Any], name: str, layers: int) -> tuple[int | Non
     pattern = entry.get("window_pattern")
     if isinstance(pattern, int) and not isinstance(pattern, bool):
         pattern = f"every {pattern}"
-    text = str(pattern or "").lower()
+    if not isinstance(pattern, str | None):
+        raise NotExpressible(f"model {name}: window_pattern is {_shown(pattern)}, no text")
+    text = (pattern or "").lower()
     if not text or text.startswith("all layers"):
         return window, 1
     if text.startswith("alternating"):

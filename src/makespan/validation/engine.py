@@ -10,10 +10,12 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from makespan import catalog
 from makespan.search import search
 from makespan.specs.layout import Layout, LayoutStatus, Offload, Schedule, Sharding
 from makespan.specs.step import StepEstimate
 from makespan.step import step_estimate
+from makespan.step.kernels import ARITHMETIC
 from makespan.validation.cells import NotExpressible, number, text_of
 from makespan.validation.express import Case, case_of, is_lora, published_step_time_s
 from makespan.validation.files import Row, read_models, read_rows, shipped_ids
@@ -147,7 +149,7 @@ def compare_row(
         published_memory_gb=memory,
         profile=case.profile.name if case is not None else "",
         layout=str(estimate.layout) if estimate is not None else "",
-        provenance=estimate.provenance.name.lower() if estimate is not None else "",
+        provenance=_provenance(case) if case is not None and estimate is not None else "",
         source=row.get("source", ""),
         split=split_of(row, seen),
         standing=standing_of(row, models),
@@ -159,6 +161,11 @@ def compare_row(
     if case is not None and estimate is not None and published is not None:
         identity = _identity(row, case, estimate, published)
     return result, identity
+
+
+def _provenance(case: Case) -> str:
+    """The weakest kind of fact behind the accelerator's kernels in the precision of the run."""
+    return catalog.kernel_kind(case.cluster.accelerator.name, ARITHMETIC[case.config.precision]).name.lower()
 
 
 def _measured(read: Callable[[], float | None], doubts: list[str]) -> float | None:
