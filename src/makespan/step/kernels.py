@@ -79,6 +79,8 @@ def isolated_gemm_s(
     copies: FloatLike = 1.0,
     output_bytes: FloatLike = 2.0,
     grouped: bool = False,
+    rows: FloatLike | None = None,
+    uneven: bool = False,
 ) -> FloatLike:
     """Time of one (grouped) matrix product running alone. [s]
 
@@ -86,7 +88,8 @@ def isolated_gemm_s(
     ----------
     m, n, k : sizes; broadcast.   copies : equal products in one grouped kernel.
     arithmetic : key of `KernelSpec.gemm`.   output_bytes : traffic per element of the result.
-    grouped : m is the rows of one expert; few of them cost (`half_m`).
+    grouped : a kernel over experts; few rows of an expert cost (`half_m`).   rows : of one expert; None for m.
+    uneven : experts get uneven shares of the tokens (`KernelSpec.uneven_experts`).
 
     Notes
     -----
@@ -104,7 +107,9 @@ def isolated_gemm_s(
         work = outputs + efficiency.wave_weight * (waves - outputs)
     if grouped:
         # On the real outputs, not on whole waves: within a wave more rows of an expert must not make it faster.
-        work = work + outputs * (efficiency.half_m / m)
+        work = work + outputs * (efficiency.half_m / (m if rows is None else rows))
+        if uneven:
+            work = work * kernels.uneven_experts
     # 2mnk/peak * (1 + half_k/k), with fewer operations on arrays
     compute = work * ((2.0 / peak) * (k + efficiency.half_k))
     traffic = (copies * INPUT_BYTES[arithmetic]) * k * (m + n) + output_bytes * outputs
@@ -123,21 +128,23 @@ def gemm_passes_s(
     used = arithmetic if gemm.quantised else "bf16"
 
     def product_s(m: FloatLike, n: FloatLike, k: FloatLike, output_bytes: float) -> FloatLike:
+        # The rows of one expert set the pace of the arithmetic in every pass, whichever role they play.
         return isolated_gemm_s(
-            m, n, k, accelerator=accelerator, arithmetic=used, copies=gemm.copies, output_bytes=output_bytes
+            m,
+            n,
+            k,
+            accelerator=accelerator,
+            arithmetic=used,
+            copies=gemm.copies,
+            output_bytes=output_bytes,
+            grouped=gemm.grouped,
+            rows=gemm.m,
+            uneven=uneven,
         )
 
     m, n, k = gemm.m, gemm.n, gemm.k
     forward = product_s(m, n, k, OUTPUT_BYTES)
-    backward = product_s(m, k, n, OUTPUT_BYTES) + product_s(n, k, m, MAIN_GRADIENT_BYTES)
-    if gemm.grouped:
-        # The rows of one expert set the pace in every pass, whichever role they play.
-        efficiency = accelerator.kernels.gemm[used]
-        pace = 1.0 + efficiency.half_m / gemm.m
-        if uneven:
-            pace = pace * accelerator.kernels.uneven_experts
-        forward, backward = forward * pace, backward * pace
-    return forward, backward
+    return forward, product_s(m, k, n, OUTPUT_BYTES) + product_s(n, k, m, MAIN_GRADIENT_BYTES)
 
 
 def cast_passes_s(
