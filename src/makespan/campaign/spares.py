@@ -91,11 +91,16 @@ def _blocked(spares: IntArray, offered: FloatArray) -> FloatArray:
     load = offered[~flooded]
     greatest = float(load.max())
     last = int(min(most, greatest + 7.0 * np.sqrt(greatest) + 10.0))
-    table = np.empty((last + 2, len(load)))
-    table[0] = 1.0
-    for number in range(1, last + 1):
-        row = np.multiply(load, table[number - 1], out=table[number])
-        row /= number + row
-    table[last + 1] = 0.0
-    blocked[:, ~flooded] = table[np.minimum(spares, last + 1)]
+    # From one number of spares to the next; only those asked for are kept, so that the work stays in the cache.
+    asked, place = np.unique(np.minimum(spares, last + 1), return_inverse=True)
+    kept = np.empty((len(asked), len(load)))
+    row, below = np.ones(len(load)), np.empty(len(load))
+    number = 0
+    for own, spare in zip(kept, asked.tolist(), strict=True):
+        while number < min(spare, last):
+            number += 1
+            np.multiply(load, row, out=row)
+            np.divide(row, np.add(row, float(number), out=below), out=row)
+        own[:] = row if spare <= last else 0.0
+    blocked[:, ~flooded] = kept[place]
     return np.asarray(blocked)

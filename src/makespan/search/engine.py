@@ -17,7 +17,7 @@ from makespan.step import LayoutArrays, evaluate, step_estimate
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-BLOCK = 1 << 15
+BLOCK = 1 << 18
 """Layouts evaluated at a time: large enough for NumPy, small enough for the cache."""
 
 MOST_ON_FRONT = 24

@@ -163,18 +163,21 @@ def product(
     grid = np.meshgrid(*(np.asarray(axis, dtype=np.int64) for axis in axes), indexing="ij")
     tp, cp, pair, ep, micro_batch, recompute, sharding = (axis.ravel() for axis in grid)
     pp, vpp = pairs[pair, 0], pairs[pair, 1]
-    widest, leanest = dp_choices(tp * cp * pp, cp, ep, micro_batch, config.global_batch, cluster.num_accelerators)
+    per_replica = tp * cp * pp
+    widest, leanest = dp_choices(per_replica, cp, ep, micro_batch, config.global_batch, cluster.num_accelerators)
     if constraints.dp is not None:
         widest = leanest = np.full_like(tp, constraints.dp)
-    columns = dict(zip(COLUMNS, (tp, cp, pp, vpp, ep, micro_batch, recompute, sharding, widest), strict=True))
-    second = leanest != widest
-    columns = {name: np.concatenate([column, column[second]]) for name, column in columns.items()}
-    columns["dp"] = np.concatenate([widest, leanest[second]])
-    used = columns["tp"] * columns["cp"] * columns["pp"] * columns["dp"]
-    no_more_work = columns["dp"] * columns["micro_batch"] >= config.global_batch
-    enough = (used >= constraints.min_used_fraction * cluster.num_accelerators) | no_more_work
-    keep = (columns["dp"] >= 1) & (enough | (constraints.dp is not None))
-    return {name: column[keep] for name, column in columns.items()}
+
+    def is_kept(dp: IntArray) -> NDArray[np.bool_]:
+        no_more_work = dp * micro_batch >= config.global_batch
+        enough = (per_replica * dp >= constraints.min_used_fraction * cluster.num_accelerators) | no_more_work
+        return np.asarray((dp >= 1) & (enough | (constraints.dp is not None)))
+
+    first, second = np.flatnonzero(is_kept(widest)), np.flatnonzero((leanest != widest) & is_kept(leanest))
+    rows = np.concatenate([first, second])
+    columns = (tp, cp, pp, vpp, ep, micro_batch, recompute, sharding)
+    kept = {name: column[rows] for name, column in zip(COLUMNS, columns, strict=False)}
+    return kept | {"dp": np.concatenate([widest[first], leanest[second]])}
 
 
 def dp_choices(
