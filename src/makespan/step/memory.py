@@ -104,7 +104,6 @@ def stage_state(model: ModelSpec, layouts: LayoutArrays, plan: StagePlan) -> Sta
         projection = mtp_parameters(model).projection / layouts.tp
         last = last + projection * (1.0 - plan.mtp_apart)
         before = before + projection * plan.mtp_apart
-        before = before + where(layouts.pp == 2, parts.embedding / layouts.tp, 0.0)
     embedding = parts.embedding / layouts.tp
     head = (model.vocab * model.hidden) / layouts.tp
     alone = layouts.pp == 1
@@ -428,8 +427,7 @@ def _stages(model: ModelSpec, layouts: LayoutArrays, plan: StagePlan, *, every: 
         stages.append(_Stage(name="middle", index=1, layers=plan.body, heads=None, exists=pp > 3))
     if every or model.mtp_layers or plan.first is not plan.body:
         heads = apart if model.mtp_layers else None
-        exists = pp > (1 if model.mtp_layers else 2)
-        stages.append(_Stage(name="before last", index=pp - 2, layers=plan.before_last, heads=heads, exists=exists))
+        stages.append(_Stage(name="before last", index=pp - 2, layers=plan.before_last, heads=heads, exists=pp > 2))
     return stages
 
 

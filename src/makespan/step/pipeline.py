@@ -80,7 +80,7 @@ def plan_stages(model: ModelSpec, layouts: LayoutArrays, *, busy_s: ByKind) -> S
     before = body_split
     apart = filled(layouts.shape, 0.0)
     if model.mtp_layers:
-        separate = (layouts.pp > 1) & (spare > to_head)
+        separate = (layouts.pp > 2) & (spare > to_head)
         apart = where(separate, 1.0, 0.0)
         given = minimum(spare - to_head, chunk)
         fewer = _split(maximum(body - given, 0), kinds, model, slower)

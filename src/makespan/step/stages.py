@@ -67,7 +67,7 @@ def chunk_layers(model: ModelSpec, layout: Layout) -> tuple[tuple[str, ...], ...
     full = -(-model.num_layers // num_chunks)
     spare = full * num_chunks - model.num_layers
     if model.mtp_layers:
-        place = -2 if layout.pp > 1 and spare > min(spare, full) else -1
+        place = -2 if layout.pp > 2 and spare > min(spare, full) else -1
         for kind in layer_kinds(model):
             stages[place] += [kind.name] * kind.mtp
         stages[place] += [HEAD] * model.mtp_layers
