@@ -88,19 +88,21 @@ def _blocked(spares: IntArray, offered: FloatArray) -> FloatArray:
     blocked = np.maximum(1.0 - spares[:, None] / np.maximum(offered, 1e-300)[None, :], 0.0)
     if np.all(flooded):
         return np.asarray(blocked)
-    load = offered[~flooded]
-    greatest = float(load.max())
-    last = int(min(most, greatest + 7.0 * np.sqrt(greatest) + 10.0))
-    # From one number of spares to the next; only those asked for are kept, so that the work stays in the cache.
-    asked, place = np.unique(np.minimum(spares, last + 1), return_inverse=True)
-    kept = np.empty((len(asked), len(load)))
+    places = np.flatnonzero(~flooded)
+    places = places[np.argsort(-offered[places], kind="stable")]
+    load = offered[places]
+    last = np.ceil(load + 7.0 * np.sqrt(load) + 10.0)
+    # From one number of spares to the next, greatest loads first: those that the number is far beyond drop out.
+    asked, back = np.unique(spares, return_inverse=True)
+    kept = np.zeros((len(asked), len(load)))
     row, below = np.ones(len(load)), np.empty(len(load))
-    number = 0
+    done = 0
     for own, spare in zip(kept, asked.tolist(), strict=True):
-        while number < min(spare, last):
-            number += 1
+        left = np.count_nonzero(last >= spare)
+        load, row, below = load[:left], row[:left], below[:left]
+        for number in range(done + 1, spare + 1 if left else 0):
             np.multiply(load, row, out=row)
             np.divide(row, np.add(row, float(number), out=below), out=row)
-        own[:] = row if spare <= last else 0.0
-    blocked[:, ~flooded] = kept[place]
+        own[:left], done = row, spare
+    blocked[:, places] = kept[back]
     return np.asarray(blocked)
