@@ -21,6 +21,7 @@ from makespan.specs.hardware import AcceleratorSpec, FabricSpec, FrameworkProfil
 from makespan.specs.model import ModelSpec
 
 __all__ = [
+    "EVIDENCE",
     "CatalogError",
     "Default",
     "Entry",
@@ -32,6 +33,7 @@ __all__ = [
     "accelerator",
     "defaults",
     "entry",
+    "evidence",
     "fabric",
     "framework",
     "kernel_kind",
@@ -115,6 +117,30 @@ def kernel_kind(accelerator: str, arithmetic: str, as_of: dt.date | None = None)
     ends.append(".kernels.attention.flop_utilisation")
     facts = _entry("accelerator", accelerator, as_of).facts
     return weakest(tuple(fact for fact in facts if fact.path.endswith(tuple(ends))))
+
+
+EVIDENCE = ("measured", "same family", "borrowed", "assumed")
+"""What a step time stands on, strongest first: see `evidence`."""
+
+
+def evidence(
+    profile: FrameworkProfile, accelerator: str, precision: str, arithmetic: str, as_of: dt.date | None = None
+) -> str:
+    """One of `EVIDENCE` for the step times of a software on an accelerator in a precision.
+
+    measured : runs of this software on this accelerator were.   same family : on another chip of its family (`family`).
+    borrowed : neither, or in other precisions only; the kernels are known, what training adds to them is taken from other
+    chips.   assumed : not even the accelerator's kernels were measured.   Raises `UnknownName`, `NotYetKnown`.
+    """
+    if kernel_kind(accelerator, arithmetic, as_of) is Kind.ASSUMED:
+        return "assumed"
+    if profile.measured_precisions and precision not in profile.measured_precisions:
+        return "borrowed"
+    if accelerator in profile.measured_on:
+        return "measured"
+    family = files.raw_entry("accelerator", accelerator)["family"]
+    relatives = (files.raw_entry("accelerator", name)["family"] for name in profile.measured_on)
+    return "same family" if family in relatives else "borrowed"
 
 
 def usual_node(accelerator: str) -> str:

@@ -83,10 +83,19 @@ def step(
     changes = helpful_changes(spec, config, cluster, profile, estimate)
     if as_json:
         reason = why_not(spec, config, cluster, profile, estimate.layout, estimate.status)
-        emit_json(step_data(estimate, changes, reason=reason))
+        emit_json(step_data(estimate, changes, reason=reason, evidence=_evidence(profile, cluster, precision, as_of)))
     else:
-        console().print(step_table(spec, config, cluster, profile, estimate, changes))
+        known = _evidence(profile, cluster, precision, as_of)
+        console().print(step_table(spec, config, cluster, profile, estimate, changes, evidence=known))
     return EXIT_OK if estimate.status is LayoutStatus.OK else EXIT_INFEASIBLE
+
+
+def _evidence(profile: FrameworkProfile, cluster: ClusterSpec, precision: str, as_of: str | None) -> str:
+    from makespan import catalog
+    from makespan.step.kernels import ARITHMETIC
+
+    day = parse_date(as_of, "--as-of")
+    return catalog.evidence(profile, cluster.accelerator.name, precision, ARITHMETIC[precision], day)
 
 
 def _write_trace(
@@ -173,14 +182,15 @@ def _read(
     from makespan.scenario import parse_batch, parse_cluster, parse_framework, parse_model
     from makespan.specs.training import StepConfig
     from makespan.step.kernels import ARITHMETIC
+    from makespan.step.legality import has_precision
 
     day = parse_date(as_of, "--as-of")
     spec = parse_model(model, as_of=day)
     cluster = parse_cluster(on, as_of=day)
     profile = parse_framework(framework, as_of=day)
-    peaks = cluster.accelerator.peak_flop_per_s
-    if ARITHMETIC[precision] not in peaks:
-        known = ", ".join(name for name, arithmetic in ARITHMETIC.items() if arithmetic in peaks)
+    offered = [name for name in ARITHMETIC if has_precision(cluster.accelerator, name)]
+    if precision not in offered:
+        known = ", ".join(offered)
         raise usage_problem(
             "--precision", f"'{precision}'", f"a precision of {cluster.accelerator.name}", f"choose from: {known}"
         )

@@ -92,10 +92,12 @@ def step_figures(estimate: StepEstimate, *, digits: int = DIGITS) -> dict[str, A
     }
 
 
-def step_data(estimate: StepEstimate, changes: Sequence[StepChange] = (), *, reason: str = "") -> dict[str, Any]:
+def step_data(
+    estimate: StepEstimate, changes: Sequence[StepChange] = (), *, reason: str = "", evidence: str = ""
+) -> dict[str, Any]:
     """What `makespan step --json` prints: the layout, its status, `step_figures` and the changes that would help.
 
-    reason : why it cannot run, null where it is empty.
+    reason : why it cannot run.   evidence : one of `catalog.EVIDENCE`. Null where empty.
     """
     return {
         "layout": layout_data(estimate.layout),
@@ -104,6 +106,7 @@ def step_data(estimate: StepEstimate, changes: Sequence[StepChange] = (), *, rea
         "bounds_s": [rounded(bound, EXACT_DIGITS) for bound in (estimate.lower_s, estimate.upper_s)],
         "executed_flop": rounded(estimate.executed_flop, EXACT_DIGITS),
         "provenance": estimate.provenance.name.lower(),
+        "evidence": evidence or None,
         **step_figures(estimate, digits=EXACT_DIGITS),
         "changes": [change_data(change, estimate) for change in changes],
     }
@@ -138,6 +141,8 @@ def step_table(
     profile: FrameworkProfile,
     estimate: StepEstimate,
     changes: Sequence[StepChange] = (),
+    *,
+    evidence: str = "",
 ) -> Group:
     """One step: time by cause, memory by kind, utilisation, and what would help."""
     from rich.columns import Columns
@@ -158,7 +163,13 @@ def step_table(
     if changes:
         parts.append(_changes(estimate, changes))
     parts += [Text(f"note: {note}", style="dim") for note in estimate.notes]
-    parts.append(Text(f"The weakest kernel figure it stands on is {estimate.provenance.name.lower()}.", style="dim"))
+    known = (
+        f"Step times of {profile.name} on {cluster.accelerator.name} in {config.precision}: {evidence}. "
+        if evidence
+        else ""
+    )
+    weakest = f"The weakest kernel figure behind it is {estimate.provenance.name.lower()}."
+    parts.append(Text(known + weakest, style="dim"))
     return Group(*parts)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from makespan.rows import maximum, some, where
-from makespan.specs.hardware import ClusterSpec, FrameworkProfile
+from makespan.specs.hardware import AcceleratorSpec, ClusterSpec, FrameworkProfile
 from makespan.specs.layout import ContextKind, LayoutStatus, Sharding
 from makespan.specs.model import ModelSpec
 from makespan.specs.training import StepConfig
@@ -108,16 +108,18 @@ def structural_status(model: ModelSpec, config: StepConfig, cluster: ClusterSpec
     return status
 
 
+def has_precision(accelerator: AcceleratorSpec, precision: str) -> bool:
+    """Whether a chip multiplies in a precision. Block-scaled 8 bits (MXFP8) came with the chips that multiply 4 bits."""
+    arithmetic = ARITHMETIC.get(precision)
+    has = arithmetic in accelerator.kernels.gemm and arithmetic in accelerator.peak_flop_per_s
+    return has and (precision != "mxfp8" or "fp4" in accelerator.peak_flop_per_s)
+
+
 def unsupported(
     config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, layouts: LayoutArrays
 ) -> BoolArray:
     """Layouts that the framework profile, or the accelerator's arithmetic, cannot run. Shape (layouts,)."""
-    arithmetic = ARITHMETIC.get(config.precision)
-    accelerator = cluster.accelerator
-    known = arithmetic in accelerator.kernels.gemm and arithmetic in accelerator.peak_flop_per_s
-    known = known and profile.supports.get(config.precision, True)
-    # Block-scaled 8-bit products came with the chips that multiply 4 bits.
-    known = known and (config.precision != "mxfp8" or "fp4" in accelerator.peak_flop_per_s)
+    known = has_precision(cluster.accelerator, config.precision) and profile.supports.get(config.precision, True)
     broken = (layouts.tp > 0) & (not known)
     for feature, applies in FEATURES.items():
         if not profile.supports.get(feature, True):

@@ -164,8 +164,9 @@ def compare_row(
 
 
 def _provenance(case: Case) -> str:
-    """The weakest kind of fact behind the accelerator's kernels in the precision of the run."""
-    return catalog.kernel_kind(case.cluster.accelerator.name, ARITHMETIC[case.config.precision]).name.lower()
+    """What the step time stands on: one of `catalog.EVIDENCE`."""
+    precision = case.config.precision
+    return catalog.evidence(case.profile, case.cluster.accelerator.name, precision, ARITHMETIC[precision])
 
 
 def _measured(read: Callable[[], float | None], doubts: list[str]) -> float | None:

@@ -25,7 +25,7 @@ class RowResult:
     step_time_s, low_s, high_s : prediction and its 80 % interval; None without one. [s]
     memory_gb : predicted peak on the fullest accelerator, in units of 1e9 bytes.
     published_step_time_s, published_memory_gb : as printed, or derived from printed throughput; None where not given.
-    profile : framework profile of the catalog.   provenance : weakest kind of fact behind the kernels.
+    profile : framework profile of the catalog.   provenance : one of `catalog.EVIDENCE`.
     kind : `prediction` (no number measured on the run goes in).   split : `development`, `validation` or `unseen` (split.py).
     family : publisher, model and accelerator, joined by ` | `.   accelerator : label used in the summary.
     standing : one of `STANDINGS`.
