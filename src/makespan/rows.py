@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
@@ -31,7 +32,7 @@ def where(mask: Any, yes: Any, no: Any) -> Rows:
     >>> where(np.array([True, False]), 2.0, 3.0).tolist(), where(True, 2.0, 3.0)
     ([2.0, 3.0], 2.0)
     """
-    if isinstance(mask, np.ndarray):
+    if isinstance(mask, ndarray):
         return np.asarray(np.where(mask, yes, no))
     chosen: Rows = yes if mask else no
     return chosen
@@ -39,7 +40,7 @@ def where(mask: Any, yes: Any, no: Any) -> Rows:
 
 def maximum(one: Any, other: Any) -> Rows:
     """The larger of two, element by element."""
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+    if isinstance(one, ndarray) or isinstance(other, ndarray):
         return np.asarray(np.maximum(one, other))
     larger: Rows = one if one >= other else other
     return larger
@@ -47,7 +48,7 @@ def maximum(one: Any, other: Any) -> Rows:
 
 def minimum(one: Any, other: Any) -> Rows:
     """The smaller of two, element by element."""
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+    if isinstance(one, ndarray) or isinstance(other, ndarray):
         return np.asarray(np.minimum(one, other))
     smaller: Rows = one if one <= other else other
     return smaller
@@ -61,7 +62,7 @@ def choose(which: Any, options: Sequence[Any]) -> Rows:
     >>> choose(np.array([1, 0]), [np.array([1.0, 2.0]), 3.0]).tolist(), choose(1, [1.0, 3.0])
     ([3.0, 2.0], 3.0)
     """
-    if isinstance(which, np.ndarray):
+    if isinstance(which, ndarray):
         return np.asarray(np.choose(which, options))
     chosen: Rows = options[which]
     return chosen
@@ -86,7 +87,7 @@ def power(base: Any, exponent: float) -> FloatArray:
 
 def ceiling(value: Any) -> NDArray[np.int64]:
     """The smallest whole number that is not below a value."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, ndarray):
         return np.ceil(value).astype(np.int64)
     number: Any = math.ceil(value)
     whole: NDArray[np.int64] = number
@@ -95,7 +96,7 @@ def ceiling(value: Any) -> NDArray[np.int64]:
 
 def some(mask: Any) -> bool:
     """Whether a mask holds anywhere."""
-    return bool(mask.any()) if isinstance(mask, np.ndarray) else bool(mask)
+    return bool(mask.any()) if isinstance(mask, ndarray) else bool(mask)
 
 
 def filled(shape: tuple[int, ...], value: float) -> FloatArray:

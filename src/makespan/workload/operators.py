@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from makespan.rows import maximum
 from makespan.specs.model import ModelSpec
 from makespan.workload.layers import LayerKind, body_names
 from makespan.workload.parameters import mamba_inner, routed_width
@@ -47,7 +48,7 @@ class Gemm:
 
 def kv_heads_held(model: ModelSpec, tp: IntLike) -> FloatLike:
     """KV heads of a tensor-parallel group, copies counted: a rank holds one at least. [-]"""
-    return np.maximum(model.num_kv_heads, tp)
+    return maximum(model.num_kv_heads, tp)
 
 
 def attention_gemms(model: ModelSpec, *, tokens: FloatLike, tp: IntLike) -> tuple[Gemm, ...]:
