@@ -69,7 +69,7 @@ SITE = {
 }
 RECIPE = {"run.ready": known("2024-08-11")}
 SHARE = {"run.share": known("65 %"), **NO_RESTARTS}
-FASTER = 0.40 / 0.296  # the central stand-in has 29.6 % MFU on 73,500, which compute at a share of 75 %, spares off
+FASTER = 0.40 / 0.284  # the central stand-in has 28.4 % MFU on 73,500, which compute at a share of 75 %, spares off
 FASTER_BUDGET = {
     "run.stages.0.compute": f"{{value: {3.4e26 / FASTER:.4g} FLOP, "
     f"range: [{2.85e26 / FASTER:.4g} FLOP, {4.64e26 / FASTER:.4g} FLOP], assumed: a higher MFU as a smaller budget}}"

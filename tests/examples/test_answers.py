@@ -36,15 +36,16 @@ MISSES = {
     ("first_training", "2024-08-11"): ("inside", 0),
     ("all_installed", "2024-09-02"): ("earlier", -60),
     ("all_powered", "2025-05-01"): ("later", 78),
-    ("completion.pretraining", "2025-01-03"): ("earlier", -155),
-    ("completion.release", "2025-02-17"): ("earlier", -158),
+    ("completion.pretraining", "2025-01-03"): ("earlier", -160),
+    ("completion.release", "2025-02-17"): ("earlier", -165),
 }
 """Build in Memphis: verdict on each observed date, and days from it to the nearest end of P10 to P90, on 23 November 2026.
 
 First training: Musk's "training started" is weeks before weight (11 August, inside). All installed: 3,400 a day had no
 precedent, halls B to D are drawn one after the other. All powered: the observation is when the grid alone could carry the
 site. Pre-training and release: budget and speed do not belong together (docs/cases/memphis-2024.md); they were -173 and
--180 until recovery from failures entered as percentiles of what MegaScale printed.
+-180 until recovery from failures entered as percentiles of what MegaScale printed, then -155 and -158 until the step model was
+fitted anew: 28.4 % MFU on 73,500 for 29.6 %.
 """
 
 SPREAD_DAYS = {"inside": 0, "first_training": 2, "all_installed": 4, "all_powered": 8, "completion": 15}
@@ -234,19 +235,20 @@ def test_building_in_memphis_beats_a_new_site_by_about_two_years():
 def test_llama_3_405b_takes_78_to_90_days_within_a_tenth():
     """30.84M H100-hours are 78 days of 16,384; 87 at the 90 % of effective time of the paper.
 
-    Ledger, 23 November 2026: 93.4 days (P10 79, P90 117) of the 70 to 99 allowed; 87 is inside, 78 a day before P10. Two
-    errors meet in it: the layout that is found is faster than Meta's (46 % MFU for the printed 41 %), the goodput lower than
-    the printed one (see below). It was 97.7 until recovery entered as percentiles.
+    Ledger, 23 November 2026: 97.6 days (P10 81, P90 124) of the 70 to 99 allowed; 87 is inside, 78 three days before P10. The
+    goodput is lower than the printed one (see below); speed is about right: the layout that is found is faster than Meta's
+    (45 % MFU for the printed 41 %), a team is put at 0.93 of it. It was 93.4 until the step model was fitted anew: software
+    of 2024 exposes more of its tensor-parallel traffic, as MegaScale's Megatron-LM baseline shows.
     """
     days = percentiles(option(llama(), "16,384 of the RoCE cluster").campaign.pretraining_s / DAY_S)
 
     assert 78 * 0.9 <= days[1] <= 90 * 1.1
     assert 78 < days[0] < 87 < days[2]
-    assert days[1] == pytest.approx(93.4, abs=3)
+    assert days[1] == pytest.approx(97.6, abs=3)
 
 
 def test_goodput_of_llama_3_is_forecast_too_low():
-    """Published: over 90 % in a window of 54 days. Ledger, 23 November 2026: P50 0.824, P90 0.895, half a point under it.
+    """Published: over 90 % in a window of 54 days. Ledger, 23 November 2026: P50 0.825, P90 0.895, half a point under it.
 
     Three to four points are attempts thrown away, which the window leaves out; three are the draw of fault rates (10.7 a day
     of running for 7.8), one the spread of recovery. P50 was 0.794 and P90 0.872 until recovery entered as percentiles.
@@ -259,7 +261,7 @@ def test_goodput_of_llama_3_is_forecast_too_low():
 
     assert row["verdict"] == "higher"
     assert row["off_edge"] == pytest.approx(0.005, abs=0.01)
-    assert percentiles(run.campaign.goodput)[1] == pytest.approx(0.824, abs=0.015)
+    assert percentiles(run.campaign.goodput)[1] == pytest.approx(0.825, abs=0.015)
 
 
 def test_the_page_of_llama_tells_the_days():
@@ -290,7 +292,7 @@ def test_every_what_if_of_the_pages_is_a_scenario(case):
     ],
 )
 def test_the_page_of_memphis_adds_the_causes_up(step, row):
-    """Days after 3 January 2025 and goodput as printed. Ledger: from 313 days to six before it, where nothing fails."""
+    """Days after 3 January 2025 and goodput as printed. Ledger: from 318 days to nine before it, where nothing fails."""
     changes = what_if().added_up(what_if().MEMPHIS_ADDED_UP)[step]
     (one,) = what_if().rerun("memphis", changes).options
     end = memphis().scenario.as_of + dt.timedelta(seconds=percentiles(one.campaign.pretraining_s)[1])
