@@ -21,7 +21,7 @@ LEDGER = {
     ("validation", "architecture", "dense"): (0.033, 0.15),  # 2026-11-23
     ("validation", "parallelism", "FSDP"): (0.042, 0.19),  # 2026-11-23
     ("validation", "parallelism", "pipeline"): (0.057, 0.125),  # 2026-11-23
-    ("validation", "precision", "bf16"): (0.028, 0.15),  # 2026-11-23; 0.025 before three papers of A100 and H100 were added
+    ("validation", "precision", "bf16"): (0.028, 0.15),  # 2026-11-23; 0.025 before three papers were added
     # 2026-11-23: P90 loosened: five fp8 rows of Paxml whose recomputation is not stated are a ninth of this group, 20 % off
     ("validation", "precision", "fp8"): (0.057, 0.22),
 }
