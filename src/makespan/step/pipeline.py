@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from makespan.rows import ByKind, Rows, filled, largest, maximum, minimum, where
 from makespan.specs.model import ModelSpec
 from makespan.step.arrays import FloatArray, IntArray, LayoutArrays
@@ -98,46 +96,21 @@ def plan_stages(model: ModelSpec, layouts: LayoutArrays, *, busy_s: ByKind) -> S
     )
 
 
-def pipeline_s(
-    slot_s: FloatArray, all_stages_s: FloatArray, *, num_micro_batches: IntArray, vpp: IntArray
-) -> FloatArray:
-    """Time of a batch under 1F1B or its interleaved form. [s]
+def bubble_s(slot_s: FloatArray, all_stages_s: FloatArray, *, vpp: IntArray) -> FloatArray:
+    """Fill and drain of 1F1B, interleaved or not: what a pipeline takes beyond its slowest stage's work. [s]
 
     Parameters
     ----------
-    slot_s : forward and backward of one micro-batch on the slowest stage. [s]
-    all_stages_s : the same summed over all stages. [s]
+    slot_s : forward and backward of one micro-batch on the slowest stage.   all_stages_s : the same over all stages. [s]
 
     Notes
     -----
-    n slots of the slowest stage, and one passage of a micro-batch through the other stages to fill and drain:
-    n t + (T - t) / vpp. With equal stages that is (n + (pp-1)/vpp) t. Exact for 1F1B with equal stages (checked against an
-    event simulation) and for unequal ones when n >= pp; interleaving assumes n is a multiple of pp.
+    One passage of a micro-batch through the other stages: (T - t) / vpp, (pp - 1) t / vpp with equal stages. Exact for
+    1F1B with equal stages, and for unequal ones when n >= pp; `schedules.batch_s` has the other schedules and says how far
+    either is from an event simulation.
 
     References
     ----------
     D. Narayanan et al., arXiv:2104.04473, section 2.2.
     """
-    return num_micro_batches * slot_s + bubble_s(slot_s, all_stages_s, vpp=vpp)
-
-
-def bubble_s(slot_s: FloatArray, all_stages_s: FloatArray, *, vpp: IntArray) -> FloatArray:
-    """Fill and drain: what a pipeline takes beyond its slowest stage's work. [s]"""
     return maximum(all_stages_s - slot_s, 0.0) / vpp
-
-
-def micro_batches_in_flight(layouts: LayoutArrays, num_micro_batches: IntArray) -> FloatArray:
-    """Micro-batches whose activations the first stage holds at the peak, in units of a whole stage. [-]
-
-    pp under 1F1B; under interleaving pp * vpp + pp - 1 chunks of vpp in a stage (up to twice that where pp does not divide
-    the micro-batches); never more than there are.
-
-    References
-    ----------
-    V. Korthikanti et al., arXiv:2205.05198, section 4.2.3.
-    """
-    # A group that is no multiple of pp deep (see legality): at most 2 pp - 1 micro-batches run a chunk before the next.
-    uneven = num_micro_batches % layouts.pp != 0
-    group = np.where(uneven, np.minimum(2 * layouts.pp - 1, num_micro_batches), layouts.pp)
-    chunks = np.where(layouts.vpp > 1, group * layouts.vpp + layouts.pp - 1, layouts.pp)
-    return np.minimum(chunks / layouts.vpp, num_micro_batches)

@@ -1,4 +1,4 @@
-"""Pipeline schedules in closed form: bubble, batch time, transfers, activations in flight, copies of the weights.
+"""Pipeline schedules in closed form: bubble, batch time, transfers, activations in flight.
 
 Everything broadcasts: one row is one layout, `schedule` is an array of `Schedule` codes. `timeline.simulate` plays the same
 schedules out pass by pass; the tests hold every formula here against it.
@@ -351,8 +351,3 @@ def in_flight(schedule: ArrayLike, pp: ArrayLike, vpp: ArrayLike, num_micro_batc
     chunks = np.where(vpp > 1, (vpp - 1) * micro_batch_group(pp, vpp, count) + 2 * pp - 1, pp)
     held = np.select([code == _GPIPE, code == _DUALPIPE], [count, pp + 1], chunks / vpp)
     return np.asarray(np.minimum(held, count), dtype=np.float64)
-
-
-def weight_copies(schedule: ArrayLike) -> IntArray:
-    """Stages whose weights a rank holds, in units of its share: 2 under DualPipe, else 1. [-]"""
-    return np.where(np.asarray(schedule) == _DUALPIPE, 2, 1)
