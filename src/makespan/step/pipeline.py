@@ -22,7 +22,6 @@ class StagePlan:
     first : the stage with the embedding.   body : the fullest stage without head or prediction layers, the slower kind
     first.   before_last : the one before the last, with the prediction layers where they have a place of their own.
     last : the stage with the head; with one stage, everything.
-    chunk_layers : layers of one model chunk (a stage has vpp of them). Shape (layouts,).
     mtp_apart : the prediction layers sit before the last stage. Shape (layouts,).
     """
 
@@ -30,7 +29,6 @@ class StagePlan:
     body: ByKind
     before_last: ByKind
     last: ByKind
-    chunk_layers: IntArray
     mtp_apart: FloatArray
 
 
@@ -91,7 +89,6 @@ def plan_stages(model: ModelSpec, layouts: LayoutArrays, *, busy_s: ByKind) -> S
         body=body_split,
         before_last=before,
         last=last_split,
-        chunk_layers=chunk,
         mtp_apart=apart,
     )
 
