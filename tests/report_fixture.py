@@ -30,7 +30,8 @@ from makespan.specs.layout import Layout, LayoutStatus, Recompute, Schedule
 from makespan.specs.model import ModelSpec, MoeSpec
 from makespan.specs.plan import Change, Lever, OptionResult, Plan, PlayedPipeline, PoolResult, ShownStep
 from makespan.specs.scenario import ModelChoice, RuleUsed, Scenario
-from makespan.specs.step import MemoryEstimate, SearchConstraints, SearchResult, StepChange, StepEstimate
+from makespan.specs.search import SearchConstraints, SearchResult
+from makespan.specs.step import MemoryEstimate, StepChange, StepEstimate
 from makespan.specs.supply import (
     CAUSES,
     BuildCosts,

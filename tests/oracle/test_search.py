@@ -11,7 +11,7 @@ from makespan.search.space import dp_choices, fewest_parts, product
 from makespan.specs.hardware import ClusterSpec
 from makespan.specs.layout import LayoutStatus
 from makespan.specs.model import ModelSpec, MoeSpec
-from makespan.specs.step import SearchConstraints
+from makespan.specs.search import SearchConstraints
 from makespan.specs.training import StepConfig
 from makespan.step import LayoutArrays, evaluate, step_estimate
 

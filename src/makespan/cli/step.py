@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from makespan.provenance import Kind
     from makespan.specs.hardware import ClusterSpec, FrameworkProfile
     from makespan.specs.model import ModelSpec
-    from makespan.specs.step import SearchResult, StepEstimate
+    from makespan.specs.search import SearchResult
+    from makespan.specs.step import StepEstimate
     from makespan.specs.training import StepConfig
 
 _SHARED = [
@@ -66,7 +67,7 @@ def step(
     from makespan.search import helpful_changes
     from makespan.search import search as find
     from makespan.specs.layout import LayoutStatus
-    from makespan.specs.step import SearchConstraints
+    from makespan.specs.search import SearchConstraints
     from makespan.step import step_estimate
 
     spec, cluster, config, profile, kind = _read(model, on, global_batch, seq_len, precision, framework, as_of)

@@ -20,7 +20,8 @@ from makespan.report.words import answers
 from makespan.specs.layout import Layout
 from makespan.specs.plan import Change, OptionResult, Plan, PlayedPipeline, PoolResult, ShownStep
 from makespan.specs.scenario import Scenario
-from makespan.specs.step import MemoryEstimate, SearchResult, StepChange, StepEstimate
+from makespan.specs.search import SearchResult
+from makespan.specs.step import MemoryEstimate, StepChange, StepEstimate
 from makespan.specs.training import StageSpec
 from makespan.uncertainty import Distribution, Triangular, Uniform, percentiles
 from makespan.units import MONTH_S

@@ -10,7 +10,8 @@ from makespan.report.bands import number as rounded
 from makespan.report.labels import LAYOUT_STATUS, MEMORY, STEP_PARTS, label
 from makespan.report.refusal import why_not
 from makespan.specs.layout import Layout, LayoutStatus, Offload
-from makespan.specs.step import SearchResult, StepChange, StepEstimate
+from makespan.specs.search import SearchResult
+from makespan.specs.step import StepChange, StepEstimate
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -30,7 +30,7 @@ from makespan.scenario._values import Origin, read_day
 from makespan.scenario._yaml import Unreadable, compose, read_text
 from makespan.specs.campaign import CheckpointSpec, FailureSpec, RecoverySpec
 from makespan.specs.scenario import Scenario
-from makespan.specs.step import SearchConstraints
+from makespan.specs.search import SearchConstraints
 from makespan.specs.supply import BuildSpec, OptionSpec
 from makespan.specs.training import TrainingSpec
 from makespan.units import DAY_S, YEAR_S

@@ -18,7 +18,7 @@ from makespan.scenario._run import sequences
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.layout import ContextKind, CudaGraphs, Layout, Offload, Recompute, Schedule, Sharding
 from makespan.specs.model import ModelSpec
-from makespan.specs.step import SearchConstraints
+from makespan.specs.search import SearchConstraints
 from makespan.units import UnitError, parse
 
 _CLUSTER = re.compile(r"\s*(?P<count>[\d.,_]+[kKM]?)\s*[x×*]\s*(?P<name>\S.*?)\s*\Z")

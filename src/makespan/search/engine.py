@@ -10,7 +10,8 @@ from makespan.search.space import COLUMNS, product
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.layout import Layout, LayoutStatus
 from makespan.specs.model import ModelSpec
-from makespan.specs.step import SearchConstraints, SearchResult, StepEstimate
+from makespan.specs.search import SearchConstraints, SearchResult
+from makespan.specs.step import StepEstimate
 from makespan.specs.training import StepConfig
 from makespan.step import LayoutArrays, evaluate, step_estimate
 

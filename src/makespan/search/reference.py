@@ -10,7 +10,8 @@ from makespan.search.space import candidates, pipelines
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.layout import Layout, LayoutStatus, Recompute, Sharding
 from makespan.specs.model import ModelSpec
-from makespan.specs.step import SearchConstraints, StepEstimate
+from makespan.specs.search import SearchConstraints
+from makespan.specs.step import StepEstimate
 from makespan.specs.training import StepConfig
 from makespan.step import step_estimate
 

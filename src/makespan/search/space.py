@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from makespan.specs.hardware import ClusterSpec
 from makespan.specs.layout import Recompute, Sharding
 from makespan.specs.model import ModelSpec
-from makespan.specs.step import SearchConstraints
+from makespan.specs.search import SearchConstraints
 from makespan.specs.training import StepConfig
 from makespan.step.legality import END_SLOTS
 

@@ -10,7 +10,8 @@ from makespan.provenance import Fact, Kind
 from makespan.specs.campaign import CampaignResult
 from makespan.specs.economics import CostResult
 from makespan.specs.scenario import Scenario
-from makespan.specs.step import SearchResult, StepChange
+from makespan.specs.search import SearchResult
+from makespan.specs.step import StepChange
 from makespan.specs.supply import OptionSpec, SupplyResult
 
 if TYPE_CHECKING:

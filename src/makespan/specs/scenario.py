@@ -9,7 +9,7 @@ from makespan.provenance import Fact, Source
 from makespan.specs.campaign import CheckpointSpec, FailureSpec, RecoverySpec
 from makespan.specs.hardware import FrameworkProfile
 from makespan.specs.model import ModelSpec
-from makespan.specs.step import SearchConstraints
+from makespan.specs.search import SearchConstraints
 from makespan.specs.supply import ObservedSpec, OptionSpec
 from makespan.specs.training import TrainingSpec
 

@@ -13,7 +13,7 @@ from makespan.campaign import draw_shares
 from makespan.specs.campaign import RateTable
 from makespan.specs.plan import PoolResult
 from makespan.specs.scenario import Scenario
-from makespan.specs.step import SearchResult
+from makespan.specs.search import SearchResult
 from makespan.specs.supply import BuildSpec, OptionSpec, RentSpec, SupplyResult
 from makespan.study.rates import LayoutBook, anchor_levels, rate_table
 from makespan.study.stages import reference_step

@@ -14,7 +14,7 @@ from makespan.specs.campaign import RateTable
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.model import ModelSpec
 from makespan.specs.scenario import ModelChoice
-from makespan.specs.step import SearchConstraints, SearchResult
+from makespan.specs.search import SearchConstraints, SearchResult
 from makespan.specs.supply import BuildSpec, RentSpec
 from makespan.specs.training import StepConfig
 

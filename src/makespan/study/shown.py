@@ -8,7 +8,7 @@ from makespan.search import helpful_changes
 from makespan.specs.hardware import ClusterSpec
 from makespan.specs.plan import ShownStep
 from makespan.specs.scenario import Scenario
-from makespan.specs.step import SearchResult
+from makespan.specs.search import SearchResult
 from makespan.specs.supply import BuildSpec, RentSpec
 from makespan.step.drawing import played_pipeline
 from makespan.study.stages import reference_step

@@ -12,7 +12,7 @@ from typing import Any
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.layout import CudaGraphs, Layout, Recompute, Sharding
 from makespan.specs.model import ModelSpec
-from makespan.specs.step import SearchConstraints
+from makespan.specs.search import SearchConstraints
 from makespan.specs.training import OptimizerSpec, StepConfig
 from makespan.step import step_estimate
 from makespan.step.legality import END_SLOTS
