@@ -95,8 +95,9 @@ class LayoutArrays:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of every column: (layouts,), or () for a layout without an axis."""
-        return self.tp.shape if isinstance(self.tp, np.ndarray) else ()
+        """Of every column: (layouts,); () for a layout without an axis, and for an open grid, whose columns differ in shape."""
+        shapes = {np.shape(getattr(self, name)) for name in COLUMNS}
+        return shapes.pop() if len(shapes) == 1 else ()
 
     @classmethod
     def alone(cls, layout: Layout) -> LayoutArrays:
