@@ -121,6 +121,33 @@ class CudaGraphs(IntEnum):
     """The whole iteration."""
 
 
+class RankOrder(IntEnum):
+    """Which ranks are neighbours on the fabric, innermost dimension first. Accelerators are filled domain by domain."""
+
+    TP_CP_DP_PP = 0
+    """Pipeline stages outermost: data parallelism may share a domain with tensor and context parallelism."""
+    TP_CP_PP_DP = 1
+    """Stages next to each other, data parallelism outermost: Llama 3's order, Megatron's `--use-tp-pp-dp-mapping`."""
+    TP_DP_CP_PP = 2
+    """Data parallelism inside context parallelism."""
+
+    @property
+    def label(self) -> str:
+        """As it is written: `tp-cp-pp-dp`."""
+        return self.name.lower().replace("_", "-")
+
+    def matters(self, *, pp: int, cp: int, dp: int) -> bool:
+        """Whether ranks sit elsewhere than in the default order.
+
+        Examples
+        --------
+        >>> RankOrder.TP_CP_PP_DP.matters(pp=4, cp=1, dp=8), RankOrder.TP_DP_CP_PP.matters(pp=4, cp=1, dp=8)
+        (True, False)
+        """
+        moved = {RankOrder.TP_CP_DP_PP: 1, RankOrder.TP_CP_PP_DP: pp, RankOrder.TP_DP_CP_PP: cp}[self]
+        return moved > 1 and dp > 1
+
+
 class LayoutStatus(IntEnum):
     """Whether a layout can run; the first rule that fails names it. Reports tally these."""
 
@@ -163,6 +190,7 @@ class Layout:
     sequence_parallel : norms and dropout sharded over tp (Megatron's sequence parallelism).
     shard_size : data-parallel ranks that ZeRO-3 shards over, replicas of such groups beyond (HSDP); 0 for all.
     ep_overlap : expert all-to-all of one micro-batch runs behind the compute of another.
+    order : of the ranks on the fabric, innermost dimension first.
     """
 
     tp: int = 1
@@ -182,6 +210,7 @@ class Layout:
     offload: Offload = Offload.NONE
     cuda_graphs: CudaGraphs = CudaGraphs.NONE
     ep_overlap: bool = False
+    order: RankOrder = RankOrder.TP_CP_DP_PP
 
     @property
     def num_accelerators(self) -> int:
@@ -204,4 +233,5 @@ class Layout:
         )
         parts += [f"{self.cuda_graphs.name.lower()} graphs"] if self.cuda_graphs else []
         parts += ["ep overlap"] if self.ep_overlap else []
+        parts += [f"ranks {self.order.label}"] if self.order.matters(pp=self.pp, cp=self.cp, dp=self.dp) else []
         return " ".join(parts)

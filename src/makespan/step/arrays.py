@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from makespan.rows import ceiling
-from makespan.specs.layout import ContextKind, CudaGraphs, Layout, Offload, Recompute, Schedule, Sharding
+from makespan.specs.layout import ContextKind, CudaGraphs, Layout, Offload, RankOrder, Recompute, Schedule, Sharding
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -38,6 +38,7 @@ class LayoutArrays:
     offload: IntArray
     cuda_graphs: IntArray
     ep_overlap: IntArray
+    order: IntArray
 
     @classmethod
     def build(
@@ -60,6 +61,7 @@ class LayoutArrays:
         offload: ArrayLike = int(Offload.NONE),
         cuda_graphs: ArrayLike = int(CudaGraphs.NONE),
         ep_overlap: ArrayLike = 0,
+        order: ArrayLike = int(RankOrder.TP_CP_DP_PP),
     ) -> LayoutArrays:
         """Broadcast scalars and arrays to one shape and flatten.
 
@@ -79,6 +81,7 @@ class LayoutArrays:
             offload,
             cuda_graphs,
             ep_overlap,
+            order,
         )
         given = (*sizes, *kinds)
         columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(value, dtype=np.int64)) for value in given))
@@ -143,6 +146,7 @@ _KINDS: Mapping[str, type] = {
     "offload": Offload,
     "cuda_graphs": CudaGraphs,
     "ep_overlap": bool,
+    "order": RankOrder,
 }
 
 

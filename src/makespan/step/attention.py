@@ -11,6 +11,7 @@ from makespan.specs.training import StepConfig
 from makespan.step import kernels
 from makespan.step.arrays import FloatArray, LayoutArrays
 from makespan.step.blocks import ACTIVATION_BYTES, GATHERED_BYTES, Block, Traffic, Work, products, streamed
+from makespan.step.ranks import context_group
 from makespan.workload import attention_flop, attention_gemms
 from makespan.workload.operators import attended_pairs, full_layer_fraction, kv_heads_held, score_dims
 
@@ -113,7 +114,7 @@ def _context_traffic(
 
     Ring: the backward moves keys and values again and their gradients back. All-to-all: four exchanges either way.
     """
-    group = members_per_tier(cluster.fabric, keys.cp, keys.tp)
+    group = context_group(cluster.fabric, keys)
     kept = kv_heads_held(model, keys.tp)
     width = 2.0 * kept * model.head_dim
     heads = (2.0 * model.num_heads + 2.0 * kept) * model.head_dim

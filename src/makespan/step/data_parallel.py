@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from makespan.network import all_gather_s, all_reduce_s, members_per_tier, reduce_scatter_s
+from makespan.network import all_gather_s, all_reduce_s, reduce_scatter_s
 from makespan.rows import FloatLike, filled, maximum, minimum, some, where
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.layout import Offload, Sharding
@@ -13,6 +13,7 @@ from makespan.specs.training import OptimizerSpec, StepConfig
 from makespan.step.arrays import BoolArray, FloatArray, IntArray, LayoutArrays
 from makespan.step.kernels import stream_bytes_per_s
 from makespan.step.memory import StageState
+from makespan.step.ranks import group_of_stage
 from makespan.workload.parameters import parameters_by_part
 
 
@@ -29,11 +30,11 @@ class DataParallelTimes:
 class ShardGroups:
     """Who shares what, shape (layouts,): `shards` ranks split it among themselves, `replicas` of such groups hold it again.
 
-    stride : distance of two neighbours of a group in rank order. [-]
+    stride : distance of two neighbours of a group, in ranks of their pipeline stage. [-]
     """
 
     shards: IntArray
-    replicas: IntArray
+    replicas: IntArray | int
     stride: IntArray
 
 
@@ -73,9 +74,14 @@ def shard_groups(layouts: LayoutArrays) -> tuple[ShardGroups, ShardGroups]:
     ([8], [8], [2], [8])
     """
     data = layouts.cp * layouts.dp
-    inside = where(layouts.shard_size > 0, minimum(layouts.shard_size, data), data)
     own = layouts.ep * layouts.etp
     expert_data = maximum(layouts.tp * data // own, 1)
+    if not some(layouts.shard_size > 0):
+        return (
+            ShardGroups(shards=data, replicas=1, stride=layouts.tp),
+            ShardGroups(shards=expert_data, replicas=1, stride=own),
+        )
+    inside = where(layouts.shard_size > 0, minimum(layouts.shard_size, data), data)
     expert_inside = maximum(layouts.tp * inside // own, 1)
     return (
         ShardGroups(shards=inside, replicas=data // inside, stride=layouts.tp),
@@ -93,7 +99,7 @@ def _whole_traffic(
 ) -> Traffic:
     """Once a step, everything in one message: all-reduce, or under ZeRO-1 a reduce-scatter and an all-gather."""
     fabric = cluster.fabric
-    group = members_per_tier(fabric, groups.shards * groups.replicas, groups.stride)
+    group = group_of_stage(fabric, layouts, groups.shards * groups.replicas, groups.stride)
     cut, uncut = layouts.sharding >= int(Sharding.ZERO1), layouts.sharding < int(Sharding.ZERO1)
     nothing: FloatLike = filled(layouts.shape, 0.0)
     gather = reduce = whole = nothing
@@ -129,7 +135,7 @@ def _sharded_traffic(
     num_layers : of the stage. [-]
     """
     fabric = cluster.fabric
-    group = members_per_tier(fabric, groups.shards, groups.stride)
+    group = group_of_stage(fabric, layouts, groups.shards, groups.stride)
     in_layers = parameters if outside is None else parameters - outside
     layer = in_layers / maximum(num_layers, 1.0)
 
@@ -153,7 +159,7 @@ def _sharded_traffic(
     # The second gather begins with the head and runs towards the first layer: nothing of it is an edge.
     backward = where(again, passes * (edge_gather + rest_gather), 0.0) + reductions * rest_reduce
     if some(groups.replicas > 1):
-        copies = members_per_tier(fabric, groups.replicas, groups.stride * groups.shards)
+        copies = group_of_stage(fabric, layouts, groups.replicas, groups.stride * groups.shards)
         once = all_reduce_s(fabric, copies, optimizer.gradient_bytes * parameters / groups.shards)
         backward = backward + where(groups.replicas > 1, once, 0.0)
     return Traffic(

@@ -24,6 +24,7 @@ from makespan.step.data_parallel import data_parallel_times, fully_sharded
 from makespan.step.layer import LayerTimes, blocks_of, head_times, layer_times
 from makespan.step.memory import memory_bytes, memory_columns, stage_state, with_optimizer
 from makespan.step.pipeline import StagePlan, bubble_s, plan_stages
+from makespan.step.ranks import layer_keys, pipeline_distance
 from makespan.step.schedules import PassTimes, batch_s
 from makespan.workload import layer_kinds
 
@@ -37,7 +38,7 @@ _KEY_FIELDS = (
     *("tp", "cp", "ep", "etp", "micro_batch", "recompute", "sequence_parallel"),
     *("cp_kind", "offload", "cuda_graphs", "ep_overlap", "schedule"),
 )
-"""What the times of a layer depend on."""
+"""What the times of a layer depend on, besides `layer_keys`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,8 +66,7 @@ class LayerTable:
 def _distinct(layouts: LayoutArrays) -> tuple[LayoutArrays, IntArray]:
     """Distinct key rows, and for each layout the row of its key. Counting sort by field: no comparison sort."""
     code = np.zeros(len(layouts), dtype=np.int64)
-    for name in _KEY_FIELDS:
-        column = getattr(layouts, name)
+    for column in (*(getattr(layouts, name) for name in _KEY_FIELDS), *layer_keys(layouts)):
         highest = int(column.max())
         if highest == int(column.min()):
             continue
@@ -187,7 +187,7 @@ def pipe_traffic_s(model: ModelSpec, config: StepConfig, cluster: ClusterSpec, l
     """One activation to the next stage, or its gradient back. 0 without a pipeline. [s]"""
     spread = where(layouts.sequence_parallel > 0, layouts.tp, 1)
     message = layouts.micro_batch * (config.seq_len / layouts.cp) * model.hidden * ACTIVATION_BYTES / spread
-    once = point_to_point_s(cluster.fabric, layouts.tp * layouts.cp * layouts.dp, message)
+    once = point_to_point_s(cluster.fabric, pipeline_distance(layouts), message)
     return where(layouts.pp > 1, once, 0.0)
 
 

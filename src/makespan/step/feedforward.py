@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from makespan.network import GroupPlacement, all_gather_s, all_to_all_s, members_per_tier
+from makespan.network import GroupPlacement, all_gather_s, all_to_all_s
 from makespan.rows import FloatLike, where
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.layout import Recompute, Schedule
@@ -23,6 +23,7 @@ from makespan.step.blocks import (
     products,
     streamed,
 )
+from makespan.step.ranks import group_of_stage
 from makespan.workload import dense_ffn_gemms, expert_gemms, latent_gemms, router_gemm, side_ffn_gemms
 from makespan.workload.parameters import routed_width
 
@@ -149,13 +150,13 @@ def _expert_traffic(
     assert model.moe is not None
     sent = _routed_copies(model, config, keys) * routed_width(model) * ACTIVATION_BYTES
     fabric = cluster.fabric
-    group = members_per_tier(fabric, keys.ep, keys.etp)
+    group = group_of_stage(fabric, keys, keys.ep, keys.etp)
     copies = float(model.moe.top_k)
     everywhere = 2.0 * all_to_all_s(fabric, group, sent, copies_per_token=copies)
     domain = replace(fabric, tiers=fabric.tiers[:1])
     near = GroupPlacement(size=group.size, members=group.members[:1])
     inside = 2.0 * all_to_all_s(domain, near, sent, copies_per_token=copies)
-    gather = 2.0 * all_gather_s(fabric, members_per_tier(fabric, keys.etp, 1), sent * keys.etp)
+    gather = 2.0 * all_gather_s(fabric, group_of_stage(fabric, keys, keys.etp, 1), sent * keys.etp)
     overlapped = (keys.ep_overlap > 0) | (keys.schedule == int(Schedule.DUALPIPE))
     shows = where(overlapped, profile.ep_exposed_overlapped, 1.0)
 

@@ -13,6 +13,7 @@ from makespan.specs.model import ModelSpec
 from makespan.specs.training import StepConfig
 from makespan.step.arrays import BoolArray, IntArray, LayoutArrays
 from makespan.step.kernels import ARITHMETIC
+from makespan.step.ranks import cp_outside_dp, pp_inside_dp
 from makespan.step.schedules import schedule_allowed
 
 END_SLOTS = 2
@@ -33,6 +34,8 @@ FEATURES: dict[str, Callable[[LayoutArrays], BoolArray]] = {
     "dualpipe": lambda rows: rows.schedule == 3,
     "cp_all_to_all": lambda rows: (rows.cp > 1) & (rows.cp_kind == 1),
     "offload": lambda rows: rows.offload > 0,
+    "pp_inside_dp": pp_inside_dp,
+    "cp_outside_dp": cp_outside_dp,
 }
 """Keys of `FrameworkProfile.supports` that concern a layout. A key that a profile leaves out counts as supported."""
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from makespan.network import all_to_all_s, members_per_tier
+from makespan.network import all_to_all_s
 from makespan.rows import FloatLike, maximum, power, some, where
 from makespan.specs.hardware import AcceleratorSpec, ClusterSpec, FrameworkProfile
 from makespan.specs.layout import Recompute
@@ -26,6 +26,7 @@ from makespan.step import kernels
 from makespan.step.arrays import FloatArray, LayoutArrays
 from makespan.step.attention import norm_work, spread, tensor_parallel_traffic
 from makespan.step.blocks import ACTIVATION_BYTES, Block, Traffic, Work, products
+from makespan.step.ranks import context_group
 from makespan.workload import mamba_gemms, scan_flop
 from makespan.workload.operators import IntLike
 from makespan.workload.parameters import mamba_inner
@@ -258,7 +259,7 @@ def mamba_block(
     )
     traffic = [tensor_parallel_traffic(model, cluster, profile, keys, tokens, precision=config.precision)]
     if some(keys.cp > 1):
-        group = members_per_tier(cluster.fabric, keys.cp, keys.tp)
+        group = context_group(cluster.fabric, keys)
         sent = mamba_context_bytes(model, tokens=tokens, tp=keys.tp, cp=keys.cp)
         exchange = all_to_all_s(cluster.fabric, group, sent)
         traffic.append(Traffic(name="cp", forward_s=exchange, backward_s=exchange, exposed=1.0, module=Recompute.NONE))
