@@ -44,6 +44,7 @@ def layout_data(layout: Layout) -> dict[str, Any]:
         "offload": [str(part.name).lower() for part in Offload if part & layout.offload],
         "cuda_graphs": layout.cuda_graphs.name.lower(),
         "ep_overlap": layout.ep_overlap,
+        "order": layout.order.label,
         "num_accelerators": layout.num_accelerators,
     }
 
@@ -283,6 +284,7 @@ CHANGES = {
     "cp_kind": "kind of context parallelism",
     "ep_overlap": "all-to-all behind another micro-batch",
     "cuda_graphs": "recorded graphs",
+    "order": "order of ranks on the fabric",
 }
 """What a dimension of a layout is called."""
 

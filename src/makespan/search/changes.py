@@ -11,7 +11,16 @@ import numpy as np
 
 from makespan.search.space import divisors, powers_of_two
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
-from makespan.specs.layout import ContextKind, CudaGraphs, Layout, LayoutStatus, Recompute, Schedule, Sharding
+from makespan.specs.layout import (
+    ContextKind,
+    CudaGraphs,
+    Layout,
+    LayoutStatus,
+    RankOrder,
+    Recompute,
+    Schedule,
+    Sharding,
+)
 from makespan.specs.model import ModelSpec
 from makespan.specs.step import StepChange, StepEstimate
 from makespan.specs.training import StepConfig
@@ -79,12 +88,15 @@ def neighbours(
     if layout.cp > 1:
         for kind in ContextKind:
             yield "cp_kind", dataclasses.replace(layout, cp_kind=kind)
+    for order in RankOrder:
+        if not order or order.matters(pp=layout.pp, cp=layout.cp, dp=layout.dp):
+            yield "order", dataclasses.replace(layout, order=order)
     yield "cuda_graphs", dataclasses.replace(layout, cuda_graphs=CudaGraphs.FULL)
 
 
 def _value(layout: Layout, dimension: str) -> str:
     value = getattr(layout, dimension)
-    if isinstance(value, Recompute):
+    if isinstance(value, Recompute | RankOrder):
         return value.label
     if isinstance(value, bool):
         return "on" if value else "off"

@@ -44,6 +44,20 @@ def cp_outside_dp(layouts: LayoutArrays) -> BoolArray:
     return outside
 
 
+def pp_inside_dp_regrouped(layouts: LayoutArrays) -> BoolArray:
+    """Of `pp_inside_dp`, the layouts whose experts are not cut over just the tp * cp neighbours of a stage.
+
+    Megatron numbers the ranks of experts by themselves and refuses where that gives other pipelines: unless the pipeline is
+    outermost, experts need as many data-parallel ranks as the rest, so ep * etp = tp * cp. A dense model counts as experts
+    cut over tp, which leaves cp = 1 (Megatron-LM, megatron/core/parallel_state.py, `initialize_model_parallel`: "When not
+    using pp-last rank ordering, the data parallel size of the attention and moe layers must be the same"). So does a
+    mixture whose experts are whole on one rank; there Megatron is stricter.
+    """
+    experts = layouts.ep * layouts.etp
+    other: BoolArray = where(experts > 1, experts, layouts.tp) != layouts.tp * layouts.cp
+    return pp_inside_dp(layouts) & other
+
+
 def group_of_stage(fabric: FabricSpec, layouts: LayoutArrays, size: IntLike, stride: IntLike) -> GroupPlacement:
     """A group of ranks of one pipeline stage, `stride` of them apart, wherever the other stages sit.
 
