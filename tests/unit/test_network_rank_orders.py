@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ import pytest
 from makespan.network import members_per_tier
 from makespan.network.placement import stage_ranks_held
 from makespan.specs.hardware import FabricSpec, FabricTier
-from makespan.specs.layout import RankOrder
+from makespan.specs.layout import Layout, RankOrder
 from makespan.step import LayoutArrays
-from makespan.step.ranks import context_group, group_of_stage, pipeline_distance
+from makespan.step.ranks import context_group, group_of_stage, layer_keys, pipeline_distance
 
 INNERMOST_FIRST = {
     RankOrder.TP_CP_DP_PP: ("tp", "cp", "dp", "pp"),
@@ -162,3 +163,31 @@ def test_orders_of_one_batch_keep_to_themselves():
     assert np.asarray(data.members[0]).tolist() == [4, 2, 4]
     assert np.asarray(context_group(fabric(8), layouts).members[0]).tolist() == [2, 2, 1]
     assert pipeline_distance(layouts).tolist() == [16, 7, 16]
+
+
+def test_an_open_grid_gives_what_its_rows_give():
+    """Columns with an axis of their own each, against the same layouts row by row."""
+    axes = {"tp": [1, 2, 4], "cp": [1, 2], "pp": [1, 3], "dp": [1, 4], "ep": [1, 4], "order": [0, 1, 2]}
+    rows = LayoutArrays.build(**dict(zip(axes, np.meshgrid(*axes.values(), indexing="ij"), strict=True)))
+    grid = replace(
+        LayoutArrays.alone(Layout()),
+        **dict(zip(axes, np.ix_(*axes.values()), strict=True)),
+    )
+    shape = tuple(len(values) for values in axes.values())
+
+    def flat(values: object) -> list[float]:
+        return np.broadcast_to(np.asarray(values), shape).ravel().tolist()
+
+    for domain in DOMAINS:
+        tiers = fabric(domain)
+        for found, expected in (
+            (context_group(tiers, grid), context_group(tiers, rows)),
+            (
+                group_of_stage(tiers, grid, grid.cp * grid.dp, grid.tp),
+                group_of_stage(tiers, rows, rows.cp * rows.dp, rows.tp),
+            ),
+            (group_of_stage(tiers, grid, grid.ep, grid.etp), group_of_stage(tiers, rows, rows.ep, rows.etp)),
+        ):
+            assert flat(found.members[0]) == np.asarray(expected.members[0]).tolist()
+    assert flat(pipeline_distance(grid)) == pipeline_distance(rows).tolist()
+    assert [flat(column) for column in layer_keys(grid)] == [column.tolist() for column in layer_keys(rows)]

@@ -159,6 +159,7 @@ def test_layers_depend_on_stages_and_data_ranks_only_where_an_order_puts_them_be
     layouts = LayoutArrays.build(tp=2, cp=[2, 2, 2, 2, 1], pp=4, dp=8, ep=[4, 8, 8, 8, 1], order=[1, 1, 0, 2, 2])
 
     assert [column.tolist() for column in layer_keys(layouts)] == [[0, 4, 0, 0, 0], [0, 0, 0, 8, 0]]
+    assert layer_keys(LayoutArrays.build(tp=2, pp=[1, 4], dp=8, ep=8)) == ()
 
 
 def test_features_ask_only_for_orders_that_are_distinct():

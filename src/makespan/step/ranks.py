@@ -64,17 +64,18 @@ def group_of_stage(fabric: FabricSpec, layouts: LayoutArrays, size: IntLike, str
     Tensor- and context-parallel groups need not ask: they lie inside a block of tp * cp neighbours in every order that
     moves the stages.
     """
-    inside = pp_inside_dp(layouts)
-    if not some(inside):
+    if not some(layouts.order):
         return members_per_tier(fabric, size, stride)
+    # Without data parallelism a group lies in one block: nothing to ask of dp, and one axis less in an open grid.
+    inside = layouts.order == _PP_INSIDE
     return members_per_tier(fabric, size, stride, block=layouts.tp * layouts.cp, spacing=where(inside, layouts.pp, 1))
 
 
 def context_group(fabric: FabricSpec, layouts: LayoutArrays) -> GroupPlacement:
     """The context-parallel ranks: tp apart, or tp * dp where data parallelism lies inside."""
-    outside = cp_outside_dp(layouts)
-    if not some(outside):
+    if not some(layouts.order):
         return members_per_tier(fabric, layouts.cp, layouts.tp)
+    outside = layouts.order == _CP_OUTSIDE
     return members_per_tier(fabric, layouts.cp, where(outside, layouts.tp * layouts.dp, layouts.tp))
 
 
@@ -85,17 +86,19 @@ def pipeline_distance(layouts: LayoutArrays) -> IntArray:
     the last one: the pipeline runs at the pace of its slowest hop, so a tier serves it where it holds all of its stages.
     """
     outermost = layouts.tp * layouts.cp * layouts.dp
-    inside = pp_inside_dp(layouts)
-    if not some(inside):
+    if not some(layouts.order):
         return outermost
-    return where(inside, layouts.tp * layouts.cp * layouts.pp - 1, outermost)
+    return where(pp_inside_dp(layouts), layouts.tp * layouts.cp * layouts.pp - 1, outermost)
 
 
-def layer_keys(layouts: LayoutArrays) -> tuple[IntArray, IntArray]:
-    """What the times of a layer depend on beyond its own sizes, because of the order; 0 where nothing.
+def layer_keys(layouts: LayoutArrays) -> tuple[IntArray, ...]:
+    """What the times of a layer depend on beyond its own sizes, because of the order; 0 where nothing, no columns at all
+    where every layout has the default order.
 
     The stages between the blocks of an expert group that is wider than tp * cp; the data-parallel ranks between
     context-parallel ones. Both are 0 in the default order, so its layouts share their layer times whatever pp and dp are.
     """
+    if not some(layouts.order):
+        return ()
     wide = pp_inside_dp(layouts) & (layouts.ep * layouts.etp > layouts.tp * layouts.cp)
     return where(wide, layouts.pp, 0), where(cp_outside_dp(layouts), layouts.dp, 0)
