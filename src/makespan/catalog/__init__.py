@@ -1,4 +1,4 @@
-"""Sourced facts: accelerators, nodes, fabrics, models, frameworks, offers, reliability, and rules for what is left out.
+"""Sourced facts: accelerators, nodes, fabrics, models, frameworks, offers, reliability, critical batches, and rules for what is left out.
 
 Every lookup takes `as_of`: only facts that could be known on that day are used. None means all that is known.
 """
@@ -19,6 +19,7 @@ from makespan.catalog.prices import PriceObservation, prices
 from makespan.provenance import Kind, Source, weakest
 from makespan.specs.hardware import AcceleratorSpec, FabricSpec, FrameworkProfile, NodeSpec
 from makespan.specs.model import ModelSpec
+from makespan.specs.search import CriticalBatchLaw
 
 __all__ = [
     "EVIDENCE",
@@ -31,6 +32,7 @@ __all__ = [
     "ReliabilitySpec",
     "UnknownName",
     "accelerator",
+    "batch_law",
     "defaults",
     "entry",
     "evidence",
@@ -52,7 +54,8 @@ __all__ = [
 
 
 def kinds() -> tuple[str, ...]:
-    """Kinds of entries: `accelerator`, `node`, `fabric`, `model`, `framework`, `offer`, `reliability`."""
+    """Kinds of entries: `accelerator`, `node`, `fabric`, `model`, `framework`, `offer`, `reliability`,
+    `batch_law`."""
     return tuple(files.FOLDERS)
 
 
@@ -106,6 +109,11 @@ def offer(name: str, as_of: dt.date | None = None) -> Entry[OfferSpec]:
 def reliability(name: str, as_of: dt.date | None = None) -> Entry[ReliabilitySpec]:
     """Failures, recovery and checkpoints. Raises `UnknownName`, `NotYetKnown`."""
     return _entry("reliability", name, as_of)
+
+
+def batch_law(name: str, as_of: dt.date | None = None) -> Entry[CriticalBatchLaw]:
+    """A law of the critical batch. Raises `UnknownName`, `NotYetKnown`."""
+    return _entry("batch_law", name, as_of)
 
 
 def kernel_kind(accelerator: str, arithmetic: str, as_of: dt.date | None = None) -> Kind:

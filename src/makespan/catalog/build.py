@@ -25,6 +25,7 @@ from makespan.specs.hardware import (
     NodeSpec,
 )
 from makespan.specs.model import MambaSpec, MlaSpec, ModelSpec, MoeSpec
+from makespan.specs.search import CriticalBatchLaw, LossLaw
 from makespan.uncertainty import Distribution
 
 T = TypeVar("T")
@@ -283,6 +284,23 @@ def build_offer(r: Reader) -> OfferSpec:
     )
 
 
+def build_batch_law(r: Reader) -> CriticalBatchLaw:
+    """A law of the critical batch; with `loss` where it goes by the loss."""
+    loss = None
+    if r.has("loss"):
+        loss = LossLaw(**{f.name: r.number(f"loss.{f.name}", "factor") for f in fields(LossLaw)})
+    return CriticalBatchLaw(
+        name=r.name,
+        coefficient=r.number("coefficient", "factor"),
+        exponent=r.number("exponent", "factor"),
+        overhead_fraction=r.number("overhead_fraction", "factor"),
+        spread=r.number("spread", "factor"),
+        spread_per_decade=r.number("spread_per_decade", "factor"),
+        fitted_tokens=r.number("fitted_tokens", "tokens"),
+        loss=loss,
+    )
+
+
 BUILDERS: Mapping[str, Callable[[Reader], Any]] = {
     "accelerator": build_accelerator,
     "node": build_node,
@@ -291,6 +309,7 @@ BUILDERS: Mapping[str, Callable[[Reader], Any]] = {
     "framework": build_framework,
     "offer": build_offer,
     "reliability": build_reliability,
+    "batch_law": build_batch_law,
 }
 
 

@@ -29,6 +29,7 @@ FOLDERS: Mapping[str, str] = {
     "framework": "frameworks",
     "offer": "offers",
     "reliability": "reliability",
+    "batch_law": "batch_laws",
 }
 """Kind of entry -> folder under `data/`."""
 

@@ -283,15 +283,28 @@ def batch_rule(section: Section, model: ModelSpec, budget: Distribution, seq_len
     coefficient, exponent, most = (
         _needed_rule(section, name) for name in ("batch_coefficient", "batch_exponent", "batch_most_tokens")
     )
-    tokens = min(coefficient.value.central * flop**exponent.value.central, most.value.central)
-    batch = 2 ** max(math.floor(math.log2(max(tokens / seq_len, 1.0))), 0)
+    batch = usual_batch(flop, seq_len, coefficient.value.central, exponent.value.central, most.value.central)
     section.ctx.keep([rule.fact for rule in (coefficient, exponent, most) if rule.fact is not None])
-    sentence = (
-        f"{coefficient.sentence} {flop:.2g} FLOP, at most {most.value.central / 1e6:.3g}M tokens, rounded down to a "
-        "power of two of sequences"
-    )
+    sentence = usual_batch_sentence(coefficient.sentence, flop, most.value.central)
     text = f"{batch} sequences ({batch * seq_len / 1e6:.1f}M tokens)"
     return Rule(value=Fixed(value=float(batch)), text=text, sentence=sentence)
+
+
+def usual_batch(flop: float, seq_len: int, coefficient: float, exponent: float, most_tokens: float) -> int:
+    """Sequences: the largest power of two within `coefficient` flop^`exponent` tokens and `most_tokens`, at least 1.
+
+    >>> usual_batch(1e21, 4096, 0.292, 0.3271, 63e6)
+    512
+    """
+    tokens = min(coefficient * flop**exponent, most_tokens)
+    return int(2 ** max(math.floor(math.log2(max(tokens / seq_len, 1.0))), 0))
+
+
+def usual_batch_sentence(rule: str, flop: float, most_tokens: float) -> str:
+    """`usual_batch` in words."""
+    return (
+        f"{rule} {flop:.2g} FLOP, at most {most_tokens / 1e6:.3g}M tokens, rounded down to a power of two of sequences"
+    )
 
 
 def _needed_rule(section: Section, name: str) -> Rule:

@@ -112,11 +112,100 @@ class HardwareWorth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LossLaw:
+    """Loss by size and data: ((parameters_scale / N)^(parameters_exponent / tokens_exponent) + tokens_scale / D)^tokens_exponent.
+
+    N is parameters without embeddings, D tokens, the loss in nats a token.
+    """
+
+    parameters_scale: float
+    parameters_exponent: float
+    tokens_scale: float
+    tokens_exponent: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CriticalBatchLaw:
+    """How large a batch may get before it wastes tokens: B = coefficient * x^exponent tokens.
+
+    x is the training tokens, or the loss that `loss` gives for size and tokens where it is set. An exponent of 0 is a
+    constant.
+
+    overhead_fraction : extra tokens, as a share of the fewest, at the batch the law names: 1 for the critical batch of
+        McCandlish et al.; smaller where a paper defines its batch by a smaller loss of efficiency. [-]
+    spread : P90 over P50 of the critical batch for runs like those behind the fit. [-]
+    spread_per_decade : what a factor of ten in tokens beyond `fitted_tokens` adds to that, as a factor. [-]
+    fitted_tokens : of the largest run behind the fit. [-]
+    """
+
+    name: str
+    coefficient: float
+    exponent: float
+    overhead_fraction: float
+    spread: float
+    spread_per_decade: float
+    fitted_tokens: float
+    loss: LossLaw | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RampStage:
+    """A batch that holds from so many trained tokens on.
+
+    from_tokens : tokens trained when it starts. [-]   global_batch : sequences of a step.
+    """
+
+    from_tokens: float
+    global_batch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainStage:
+    """A part of the run at one batch.
+
+    tokens : trained in it. [-]   num_steps : may be a broken number; the last step of a stage is not rounded up.
+    estimate : the best layout at that batch; None where nothing fits.   train_s : steps times step time. [s]
+    """
+
+    from_tokens: float
+    global_batch: int
+    tokens: float
+    num_steps: float
+    estimate: StepEstimate | None
+    train_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainTime:
+    """Time to a budget of tokens at the loss of the reference batch.
+
+    stages : one a batch, in order; infinite times where nothing fits.
+    reference_batch : sequences of the batch for which the budget was meant.
+    tokens : the budget with what larger batches need on top; `tokens_p10`, `tokens_p90` by the spread of the law. [-]
+    train_s : of all stages; `train_p10_s`, `train_p90_s` by the spreads of step time and law together. [s]
+    """
+
+    stages: tuple[TrainStage, ...]
+    reference_batch: int
+    tokens: float
+    tokens_p10: float
+    tokens_p90: float
+    num_steps: float
+    train_s: float
+    train_p10_s: float
+    train_p90_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingPoint:
     """The best layout on one number of accelerators.
 
-    estimate : None where nothing fits.   global_batch : sequences of a step.   tokens : to reach the same loss. [-]
-    train_s : steps times step time. [s]   limit : what keeps twice the accelerators from being twice as fast.
+    estimate : None where nothing fits.   global_batch : sequences of a step; of the last stage of a ramp.
+    tokens : to reach the same loss, with its P10 and P90. [-]   train_s : steps times step time, with its P10 and P90. [s]
+    limit : what costs most of the speed that so many accelerators would have at the best speed per accelerator of the
+        curve: `batch`, `memory`, `network`, `stragglers`, `power`; `none` where less than a tenth is lost or no single
+        cause gives a tenth; `constraints` where no layout is legal.
+    gains : how many times faster the run would be without each of these; empty where less than a tenth is lost.
     """
 
     num_accelerators: int
@@ -125,3 +214,35 @@ class ScalingPoint:
     tokens: float
     train_s: float
     limit: str
+    tokens_p10: float = 0.0
+    tokens_p90: float = 0.0
+    train_p10_s: float = 0.0
+    train_p90_s: float = 0.0
+    gains: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Of the whole cluster; 0 where nothing fits."""
+        return self.tokens / self.train_s if self.estimate is not None else 0.0
+
+    @property
+    def mfu(self) -> float:
+        """Model FLOP of the last stage's step over the dense bf16 peak of the whole cluster, idle accelerators included."""
+        if self.estimate is None:
+            return 0.0
+        return self.estimate.mfu * self.estimate.num_accelerators / self.num_accelerators
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HowFar:
+    """The size from which on twice the accelerators give less than `least_gain` times the speed.
+
+    num_accelerators : None where the curve does not fall below.   gain : of doubling there, or at `largest`. [-]
+    limit : of the point at twice that size (`ScalingPoint.limit`).   largest : the largest size that could be doubled.
+    """
+
+    least_gain: float
+    num_accelerators: int | None
+    gain: float
+    limit: str
+    largest: int
