@@ -118,6 +118,24 @@ def test_tokens_cross_once_to_each_domain():
     assert once - inside == pytest.approx((plain - inside) * distinct_destinations(8.0, 8) / 8)
 
 
+def test_copies_are_saved_by_domains_not_by_the_tiers_between_them():
+    """Tokens drawn one by one: 128 ranks in domains of 8 and pods of 64, eight destinations each. A token goes once to every
+    domain that holds one of them, and domains of the other pod are reached over the spine one by one."""
+    rng = np.random.default_rng(5)
+    destinations = np.argsort(rng.random((4000, 128)), axis=1)[:, :8] // 8
+    leaf = spine = 0
+    for domains in destinations:
+        others = set(domains.tolist()) - {0}
+        leaf += sum(domain < 8 for domain in others)
+        spine += sum(domain >= 8 for domain in others)
+    token = 1e6 / 8
+    expected = (leaf / 50e9 + spine / 25e9) / len(destinations) * token
+    group = members_per_tier(fabric(nvlink=math.inf), 128, 1)
+
+    found = all_to_all_s(fabric(nvlink=math.inf), group, 1e6, copies_per_token=8.0)
+    assert found == pytest.approx(expected, rel=0.03)
+
+
 def test_distinct_destinations_by_drawing():
     draws = np.random.default_rng(1).integers(0, 5, size=(200_000, 3))
     found = np.mean([len(set(row)) for row in draws[:20_000].tolist()])

@@ -118,8 +118,9 @@ def all_to_all_s(
     ----------
     sent_bytes : all parts of one rank together. [B]
     copies_per_token : None when every destination gets its own data. Otherwise `sent_bytes` holds this many copies of
-        each token for random destinations, and a token crosses to another domain once, however many of its
-        destinations are there (as DeepEP does): see `distinct_destinations`.
+        each token for random destinations, and a token crosses to another domain of the innermost tier once, however
+        many of its destinations are there (as DeepEP does): see `distinct_destinations`. Tiers further out copy
+        nothing: what crosses them is as many messages.
 
     Notes
     -----
@@ -128,13 +129,14 @@ def all_to_all_s(
     """
     total: FloatLike = 0.0 * sent_bytes * group.size
     inner: FloatLike = 1.0
+    num_domains = group.size / group.members[0]
     for index, (tier, members) in enumerate(zip(fabric.tiers, group.members, strict=True)):
         crosses = members > inner
         if not some(crosses):
             continue
         share = (members - inner) / group.size
         if copies_per_token is not None and index > 0:
-            share = share * distinct_destinations(group.size / inner, copies_per_token) / copies_per_token
+            share = share * distinct_destinations(num_domains, copies_per_token) / copies_per_token
         measured = tier.collectives
         if measured is None:
             total = total + crosses * (sent_bytes * share / tier.effective_bytes_per_s + tier.latency_s)
