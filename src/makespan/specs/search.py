@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -99,9 +100,12 @@ class SearchResult:
 class HardwareWorth:
     """The cluster with one property better, searched again.
 
-    name : of the property ("HBM capacity").   change : in words ("+10 %").
+    name : of the property ("HBM capacity").   change : in words ("+10 %"; "none: ..." where there is nothing to improve).
     estimate : the best layout of the changed cluster.
-    saved_fraction : of the step time; at least 0, since the old layout still runs.   same_layout : no other layout was needed.
+    saved_fraction : of the objective; at least 0, since the old layout still runs.   same_layout : no other layout was needed.
+    kept_fraction : what the old layout alone would save of it. [-]
+    accelerators_fraction : more accelerators that would save the same, as a share of the cluster's; `inf` where no number
+        of them would, NaN where it was not worked out. [-]
     """
 
     name: str
@@ -109,6 +113,8 @@ class HardwareWorth:
     estimate: StepEstimate
     saved_fraction: float
     same_layout: bool
+    kept_fraction: float = 0.0
+    accelerators_fraction: float = math.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
