@@ -234,8 +234,26 @@ def build_framework(r: Reader) -> FrameworkProfile:
         values["largest_measured"] = round(float(r.node("largest_measured")))
     if r.has("attention_lag"):
         values["attention_lag"] = {key: r.number(f"attention_lag.{key}", "factor") for key in r.keys("attention_lag")}
+    if "comparison_sigma" not in values:
+        values["comparison_sigma"] = _default_comparison_sigma(r)
     supports = {key: bool(r.node(f"supports.{key}")) for key in r.keys("supports")}
     return FrameworkProfile(name=r.name, supports=supports, **values)
+
+
+def _default_comparison_sigma(r: Reader) -> float:
+    """The figure of `defaults.yaml`, over all software: no single profile has enough layouts of one release to compare."""
+    name = "defaults.yaml"
+    rules = Reader(
+        kind="default",
+        name="defaults",
+        raw=files.raw_file(name),
+        file=f"catalog/data/{name}",
+        prefix="defaults",
+        as_of=r.as_of,
+    )
+    sigma = rules.number("rules.comparison_sigma", "fraction")
+    r.facts += rules.facts
+    return sigma
 
 
 def build_reliability(r: Reader) -> ReliabilitySpec:

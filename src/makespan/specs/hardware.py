@@ -236,6 +236,8 @@ class FrameworkProfile:
     jitter_from : accelerators up to which nobody waits. [-]
     residual_sigma : spread of log(measured / predicted) over the measured runs of this software, dense models. [-]
     residual_sigma_moe : the same for mixtures of experts; 0 where none was measured: then a wide spread is taken. [-]
+    comparison_sigma : spread of log(measured / predicted) of the ratio of two layouts of one model, for what tells layouts
+        apart; 0 where it is not known: then as if their errors were independent. [-]
     memory_overhead_bytes : on every accelerator, outside the software's allocator: context, communicators, graphs. [B]
     fragmentation_fraction : what the allocator holds without using it, of what tensors take at the peak. [-]
     gradient_bytes, master_bytes : per parameter, where a step does not say (`OptimizerSpec.name` "profile"): gradients as
@@ -290,6 +292,7 @@ class FrameworkProfile:
     ep_exposed_overlapped: float = 0.15
     chunk_overhead_s: float = 0.0
     residual_sigma_moe: float = 0.0
+    comparison_sigma: float = 0.0
     memory_overhead_bytes: float = 3e9
     fragmentation_fraction: float = 0.06
     gradient_bytes: float = 4.0

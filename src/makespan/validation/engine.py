@@ -12,11 +12,13 @@ from typing import Any
 
 from makespan import catalog
 from makespan.search import search
-from makespan.specs.layout import Layout, LayoutStatus, Offload, Schedule, Sharding
+from makespan.specs.hardware import FrameworkProfile
+from makespan.specs.layout import Layout, LayoutStatus, Offload, Recompute, Schedule, Sharding
 from makespan.specs.step import StepEstimate
 from makespan.step import step_estimate
 from makespan.step.kernels import ARITHMETIC
 from makespan.validation.cells import NotExpressible, number, text_of
+from makespan.validation.comparisons import comparisons_of, spreads_of
 from makespan.validation.express import Case, case_of, is_lora, published_step_time_s
 from makespan.validation.files import Row, read_models, read_rows, shipped_ids
 from makespan.validation.result import (
@@ -76,6 +78,7 @@ def validate(rows_path: Path | None = None, models_path: Path | None = None) -> 
             result = dataclasses.replace(result, reason="; ".join(part for part in (result.reason, said) if part))
         results.append(result)
         identities += [identity] if identity is not None else []
+    comparisons = comparisons_of(results)
     memory_errors = [row.memory_error for row in results if row.memory_error is not None]
     return ValidationResult(
         source="shipped evidence" if rows_path is None else str(rows_path),
@@ -90,6 +93,8 @@ def validate(rows_path: Path | None = None, models_path: Path | None = None) -> 
         standings={standing: sum(row.standing == standing for row in results) for standing in STANDINGS},
         expressible=expressible_share(results),
         version=__version__,
+        comparisons=comparisons,
+        comparison_spreads=spreads_of(comparisons),
     )
 
 
@@ -156,6 +161,8 @@ def compare_row(
         configuration=_configuration(case) if case is not None else "",
         groups=_groups(case, estimate) if case is not None and estimate is not None else (),
         series=_series(row, case) if case is not None else "",
+        rivals=_rivals(row, case) if case is not None else "",
+        choices=choices_of(estimate.layout) if estimate is not None else (),
     )
     identity = None
     if case is not None and estimate is not None and published is not None:
@@ -195,12 +202,20 @@ def _published_memory_gb(row: Row) -> float | None:
 
 
 def _estimate(case: Case, doubts: list[str]) -> StepEstimate:
-    """The estimate of a row's layout. The run did run: what the profile or a rule would refuse is mended and said."""
+    """The estimate of a row's layout."""
+    return as_it_ran(case, doubts)[1]
+
+
+def as_it_ran(case: Case, doubts: list[str]) -> tuple[FrameworkProfile, StepEstimate]:
+    """The estimate of a row's layout, and the profile under which it stands.
+
+    The run did run: what the profile or a rule would refuse is mended and said in `doubts`.
+    """
     if case.layout is None:
         found = search(case.model, case.config, case.cluster, case.profile, case.constraints, top=1)
         if found.best is None:
             raise NotExpressible("layout not stated, and none that the search knows fits")
-        return found.best
+        return case.profile, found.best
     profile, layout = case.profile, case.layout
     estimate = step_estimate(case.model, case.config, case.cluster, profile, layout)
     for _ in range(MOST_MENDED):
@@ -216,7 +231,7 @@ def _estimate(case: Case, doubts: list[str]) -> StepEstimate:
             doubts.append(said)
             layout = mended
         estimate = step_estimate(case.model, case.config, case.cluster, profile, layout)
-    return estimate
+    return profile, estimate
 
 
 def _mended(layout: Layout, status: LayoutStatus, num_layers: int) -> tuple[Layout, str]:
@@ -283,6 +298,34 @@ def _series(row: Row, case: Case) -> str:
     batch = f"{each:.6g} x {case.config.seq_len} each"
     release = [publisher_of(row), text_of(row, "framework"), date_of(row)]
     return "; ".join([*_common(case), batch, str(layout).replace(" dp1", ""), *release])
+
+
+def _rivals(row: Row, case: Case) -> str:
+    """What rows share whose layouts are compared. Releases differ in more than layouts, so they are kept apart."""
+    release = [case.profile.name, publisher_of(row), text_of(row, "framework"), date_of(row)]
+    return "; ".join([*_common(case), f"{case.config.seq_len} tokens", *release])
+
+
+FOLLOW = ("dp", "shard_size", "order")
+"""Fields of a layout that follow from the number of accelerators, or that no row states."""
+
+
+def choices_of(layout: Layout) -> tuple[tuple[str, str], ...]:
+    """(dimension, value) of what a publisher chooses."""
+    names = [field.name for field in dataclasses.fields(layout) if field.name not in FOLLOW]
+    return tuple((name, value_in_words(getattr(layout, name))) for name in names)
+
+
+def value_in_words(value: Any) -> str:
+    """A field of a layout as the command line writes it."""
+    if isinstance(value, Recompute):
+        return value.label
+    if isinstance(value, Offload):
+        return "+".join(str(part.name).lower() for part in Offload if part & value) or "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    name = getattr(value, "name", None)
+    return str(value) if name is None else {"ONE_F_ONE_B": "1f1b"}.get(name, name.lower().replace("_", "-"))
 
 
 def _groups(case: Case, estimate: StepEstimate) -> tuple[tuple[str, str], ...]:

@@ -97,6 +97,7 @@ def as_data(result: ValidationResult) -> dict[str, Any]:
     for row in result.rows:
         data = asdict(row)
         data["groups"] = [list(pair) for pair in row.groups]
+        data["choices"] = dict(row.choices)
         data |= {"error": row.error, "memory_error": row.memory_error, "is_covered": row.is_covered}
         rows.append(data)
     return {
@@ -108,6 +109,8 @@ def as_data(result: ValidationResult) -> dict[str, Any]:
         "summaries": [asdict(summary) for summary in result.summaries],
         "scaling": [asdict(point) | {"error": point.error} for point in result.scaling],
         "spread": asdict(result.spread),
+        "comparisons": [asdict(pair) | {"error": pair.error} for pair in result.comparisons],
+        "comparison_spreads": [asdict(spread) for spread in result.comparison_spreads],
         "memory": asdict(result.memory),
         "identity": asdict(result.identity),
         "rows": rows,
@@ -115,7 +118,8 @@ def as_data(result: ValidationResult) -> dict[str, Any]:
     }
 
 
-def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+def markdown_table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Lines of a table in Markdown."""
     head = list(headings)
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return lines + ["| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in row) + " |" for row in rows]
@@ -158,7 +162,7 @@ def _headline(result: ValidationResult) -> list[str]:
             [(percent(result.expressible), _verdict(INEXPRESSIBLE, missing))] * len(splits),
         ),
     ]
-    return _table(("measure", "must (aim)", *splits), rows)
+    return markdown_table(("measure", "must (aim)", *splits), rows)
 
 
 def _group_rows(result: ValidationResult, split: str) -> list[tuple[str, ...]]:
@@ -299,9 +303,9 @@ def _section_of(result: ValidationResult, split: str) -> list[str]:
         f"Groups with {SMALLEST_GROUP} or more configurations have to stay under a median of 8 % (aim 5 %). Positive bias: "
         "predicted slower than measured.",
         "",
-        *_table(("group", "", *HEADINGS, "median against 8 % (5 %)"), _group_rows(result, split)),
+        *markdown_table(("group", "", *HEADINGS, "median against 8 % (5 %)"), _group_rows(result, split)),
         "",
-        *_table(("profile", "accelerator", *HEADINGS), _profile_rows(result, split)),
+        *markdown_table(("profile", "accelerator", *HEADINGS), _profile_rows(result, split)),
         "",
     ]
 
@@ -314,18 +318,19 @@ def _lists(result: ValidationResult) -> list[str]:
         "Runs that differ in the number of replicas alone (same release, model, precision, layout, batch of an accelerator): step "
         "time over the smallest size's.",
         "",
-        *_table(
+        *markdown_table(
             ("model", "accelerator", "accelerators", "measured", "predicted", "error", "split"),
             _scaling_rows(result.scaling),
         ),
         "",
+        *_comparison_section(result),
         "## Peak memory",
         "",
         f"Every row that prints it: {result.memory.num} rows, median error "
         f"{percent(result.memory.median_absolute)}, P90 {percent(result.memory.p90_absolute)}, bias "
         f"{percent(result.memory.median_signed, signed=True)}. Units of 1e9 bytes on the fullest accelerator.",
         "",
-        *_table(
+        *markdown_table(
             ("row", "model", "machine", "layout", "predicted", "published", "error", "split"), _memory_rows(result.rows)
         ),
         "",
@@ -337,7 +342,7 @@ def _lists(result: ValidationResult) -> list[str]:
         "",
         f"## The {WORST_SHOWN} largest errors",
         "",
-        *_table(
+        *markdown_table(
             ("row", "model", "machine", "predicted s", "published s", "error", "split", "assumed"), _worst(result.rows)
         ),
         "",
@@ -345,11 +350,30 @@ def _lists(result: ValidationResult) -> list[str]:
         "",
         "LoRA, accelerators of other makers, rows without a size, the precision, a complete architecture or a measured time.",
         "",
-        *_table(("why", "rows", "predicted", "median error", "bias"), _apart(result.rows)),
+        *markdown_table(("why", "rows", "predicted", "median error", "bias"), _apart(result.rows)),
         "",
         "## Rows without a prediction",
         "",
-        *_table(("rows", "standing", "status", "reason"), _missing(result.rows)),
+        *markdown_table(("rows", "standing", "status", "reason"), _missing(result.rows)),
+        "",
+    ]
+
+
+def _comparison_section(result: ValidationResult) -> list[str]:
+    """How well layouts are told apart."""
+    rows = [
+        (spread.split, spread.name, str(spread.num_groups), str(spread.num), percent(spread.sigma))
+        for spread in result.comparison_spreads
+    ]
+    return [
+        "## Comparisons between layouts",
+        "",
+        "Pairs of layouts that one release ran on one model, accelerator, precision and sequence length: predicted over measured "
+        "ratio of their times. `same size`: on as many accelerators, which is what a search compares; a dimension: pairs that "
+        "differ in it, and perhaps in others. Each group weighs the same. How near two layouts tie follows from `same size` of the "
+        "development rows ([explain](explain/validation.md#comparisons-between-layouts)).",
+        "",
+        *markdown_table(("split", "pairs that differ in", "groups", "pairs", "sigma"), rows),
         "",
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,6 +33,8 @@ class RowResult:
     configuration : what was run, the same for every release that measured it; rows of one are weighted as one.
     groups : (kind of group, name) pairs the row belongs to: `generation`, `precision`, `architecture`, `parallelism`.
     series : what stays the same over a scaling series: all but the number of replicas.
+    rivals : what rows share whose layouts are compared: release, software, model, accelerator, precision, sequence length.
+    choices : (dimension, value) of the layout as a publisher chooses it: without dp and what follows from it.
     """
 
     id: str
@@ -57,6 +60,8 @@ class RowResult:
     configuration: str = ""
     groups: tuple[tuple[str, str], ...] = ()
     series: str = ""
+    rivals: str = ""
+    choices: tuple[tuple[str, str], ...] = ()
 
     @property
     def error(self) -> float | None:
@@ -160,6 +165,48 @@ class ScalePoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two layouts that one release ran on one model: their measured ratio against the predicted one.
+
+    first, second : ids of the rows.   rivals : as in `RowResult`.   dimensions : in which the two layouts differ, dp apart.
+    measured, predicted : step time of the first over the second's; sizes and batches may differ. [-]
+    same_size : both ran on as many accelerators.
+    """
+
+    split: str
+    rivals: str
+    model: str
+    accelerator: str
+    first: str
+    second: str
+    dimensions: tuple[str, ...]
+    measured: float
+    predicted: float
+    same_size: bool
+
+    @property
+    def error(self) -> float:
+        """Logarithm of the predicted over the measured ratio. [-]"""
+        return math.log(self.predicted / self.measured)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonSpread:
+    """How far predicted ratios between layouts lie from measured ones.
+
+    name : `all`, `same size` (pairs on as many accelerators), or the dimension in which the layouts differ (others may too).
+    num : pairs.   num_groups : sets of rivals; each weighs the same, whatever number of pairs it has.
+    sigma : of the logarithm: weighted median of |error| over 0.6745, the median of a standard normal's. [-]
+    """
+
+    split: str
+    name: str
+    num: int
+    num_groups: int
+    sigma: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationResult:
     """Every row of a file, predicted and compared.
 
@@ -168,6 +215,7 @@ class ValidationResult:
     summaries : for every split: all rows, profiles, profiles on an accelerator, and the groups of the targets.
     scaling : every size of every scaling series beyond its smallest.   spread : the noise floor.
     memory : errors of the predicted peak memory over the rows that print one.
+    comparisons, comparison_spreads : between layouts of one release, and how far predicted ratios are off.
     """
 
     source: str
@@ -182,8 +230,14 @@ class ValidationResult:
     standings: Mapping[str, int]
     expressible: float | None
     version: str
+    comparisons: tuple[Comparison, ...] = ()
+    comparison_spreads: tuple[ComparisonSpread, ...] = ()
 
     def summary(self, split: str, group: str = "all", name: str = "all") -> Summary | None:
         """One summary, or None where that group has no predictions."""
         wanted = (split, group, name)
         return next((s for s in self.summaries if (s.split, s.group, s.name) == wanted), None)
+
+    def comparison_spread(self, split: str, name: str = "all") -> ComparisonSpread | None:
+        """One spread of comparisons, or None where the split has no pairs of that name."""
+        return next((s for s in self.comparison_spreads if (s.split, s.name) == (split, name)), None)
