@@ -41,12 +41,6 @@ LEAST_EXPONENT = 0.02
 MOST_DPS = 64
 """Data-parallel sizes of the old layout that are tried where there are more accelerators."""
 
-MOST_MOVES = 8
-"""Times that a layout is replaced by a better neighbour on the cluster as it is."""
-
-MOST_ROUNDS = 3
-"""Times that all improvements are worked out, where one of them leads to a layout that is better without it."""
-
 SWITCHES = ("cuda_graphs", "ep_overlap")
 """What stays as in the best layout: the search has it on wherever the software can."""
 
@@ -124,9 +118,7 @@ class _Case:
             return than
         values = self.values(cluster, layouts)
         place, bound = int(np.argmin(values)), self.value(cluster, than)
-        if not values[place] < bound * (1.0 - SAME) and not math.isinf(bound):
-            return than
-        return self.estimate(cluster, layouts[place]) if np.isfinite(values[place]) else than
+        return self.estimate(cluster, layouts[place]) if values[place] < bound * (1.0 - SAME) else than
 
     def around(self, cluster: ClusterSpec, layout: Layout) -> list[Layout]:
         """Layouts that differ in one dimension and obey the constraints."""
@@ -171,19 +163,20 @@ def _improvements(cluster: ClusterSpec) -> Iterator[tuple[str, str, ClusterSpec]
 def settled(case: _Case, cluster: ClusterSpec) -> StepEstimate:
     """`best`, or what a thin search and steps of one dimension from there find better on the cluster as it is."""
     base = case.better(cluster, case.searched(cluster), case.best)
-    for _ in range(MOST_MOVES):
+    while True:  # every move is an improvement, so this ends
         moved = case.better(cluster, case.around(cluster, base.layout), base)
         if moved is base:
-            break
+            return base
         base = moved
-    return base
 
 
-def _improved(case: _Case, changed: ClusterSpec, base: StepEstimate) -> tuple[StepEstimate, StepEstimate]:
-    """The old layout and the best one found on a changed cluster."""
+def _improved(
+    case: _Case, changed: ClusterSpec, base: StepEstimate, found: list[Layout]
+) -> tuple[StepEstimate, StepEstimate]:
+    """The old layout and the best one on a changed cluster.   found : by a search of it."""
     kept = case.estimate(changed, base.layout)
-    found = case.searched(changed)
-    near = [layout for start in {base.layout: 0, **dict.fromkeys(found)} for layout in case.around(changed, start)]
+    starts = dict.fromkeys([base.layout, *found])
+    near = [layout for start in starts for layout in case.around(changed, start)]
     return kept, case.better(changed, [*found, *near], kept)
 
 
@@ -216,7 +209,7 @@ def scaling_exponent(case: _Case, cluster: ClusterSpec, base: StepEstimate) -> f
     for factor in MORE_ACCELERATORS:
         size = math.ceil(cluster.num_accelerators * factor / whole - SAME) * whole
         larger = dataclasses.replace(cluster, num_accelerators=size)
-        _, found = _improved(case, larger, base)
+        _, found = _improved(case, larger, base, case.searched(larger))
         found = case.better(larger, _resized(case, larger, base.layout), found)
         step = math.log(size / cluster.num_accelerators)
         products += step * math.log(base.time_s / found.time_s)
@@ -284,19 +277,23 @@ def hardware_worth(
         return ()
     case = _Case(model=model, config=config, profile=profile, constraints=constraints, best=best)
     base = settled(case, cluster)
-    for _ in range(MOST_ROUNDS):
+    changes = [
+        (name, change, changed, [] if changed is cluster else case.searched(changed))
+        for name, change, changed in _improvements(cluster)
+    ]
+    while True:  # every move is an improvement, so this ends
         tried = [
-            (name, change, changed, *_improved(case, changed, base)) for name, change, changed in _improvements(cluster)
+            (name, change, changed, *((base, base) if changed is cluster else _improved(case, changed, base, found)))
+            for name, change, changed, found in changes
         ]
-        others = [after.layout for *_, after in tried if after.layout != base.layout]
-        moved = case.better(cluster, others, base)
+        moved = case.better(cluster, [after.layout for *_, after in tried], base)
         if moved is base:
             break
         base = moved
     before = case.value(cluster, base)
     by_time = constraints.objective is Objective.TIME
     exponent = scaling_exponent(case, cluster, base) if by_time else math.nan
-    found = []
+    worths = []
     for name, change, changed, kept, after in tried:
         saved = max(1.0 - case.value(changed, after) / before, 0.0)
         worth = HardwareWorth(
@@ -308,8 +305,8 @@ def hardware_worth(
             kept_fraction=max(1.0 - case.value(changed, kept) / before, 0.0),
             accelerators_fraction=accelerators_worth(saved, exponent),
         )
-        found.append(worth)
-    return tuple(sorted(found, key=lambda worth: -worth.saved_fraction))
+        worths.append(worth)
+    return tuple(sorted(worths, key=lambda worth: -worth.saved_fraction))
 
 
 __all__ = ["accelerators_worth", "hardware_worth", "scaling_exponent", "settled"]
