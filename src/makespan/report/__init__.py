@@ -14,20 +14,28 @@ if TYPE_CHECKING:
     from makespan.report.folder import write_run
     from makespan.report.page import html
     from makespan.report.refusal import why_not
+    from makespan.report.scaling import how_far_text, scaling_data, scaling_table, train_time_data, train_time_table
+    from makespan.report.scaling_plot import scaling_svg
     from makespan.report.schema import result_schema
     from makespan.report.step_text import search_data, search_table, step_data, step_table, why_nothing_fits
     from makespan.report.step_trace import step_trace
 
 _PLACES = {
+    "how_far_text": "scaling",
     "html": "page",
     "result": "data",
     "result_schema": "schema",
+    "scaling_data": "scaling",
+    "scaling_svg": "scaling_plot",
+    "scaling_table": "scaling",
     "search_data": "step_text",
     "search_table": "step_text",
     "step_data": "step_text",
     "step_table": "step_text",
     "step_trace": "step_trace",
     "terminal": "console",
+    "train_time_data": "scaling",
+    "train_time_table": "scaling",
     "why_not": "refusal",
     "why_nothing_fits": "step_text",
     "write_run": "folder",
@@ -43,15 +51,21 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "how_far_text",
     "html",
     "result",
     "result_schema",
+    "scaling_data",
+    "scaling_svg",
+    "scaling_table",
     "search_data",
     "search_table",
     "step_data",
     "step_table",
     "step_trace",
     "terminal",
+    "train_time_data",
+    "train_time_table",
     "why_not",
     "why_nothing_fits",
     "write_run",

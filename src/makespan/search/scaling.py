@@ -236,7 +236,7 @@ def scaling_curve(
             progress(len(ascending) + done, 2 * len(ascending))
         lost = answer.train_s * size * NEARLY_LINEAR > per_accelerator or not math.isfinite(answer.train_s)
         gains = _walls(curve, size, fed, answer) if lost and limits else {}
-        points.append(_point(size, answer, _limit(curve, min(size, fed), answer, gains), gains))
+        points.append(_point(size, answer, tokens, _limit(curve, min(size, fed), answer, gains), gains))
     if progress is not None:
         progress(2 * len(ascending), 2 * len(ascending))
     return tuple(points)
@@ -278,7 +278,7 @@ def _limit(curve: _Curve, size: int, answer: TrainTime, gains: Mapping[str, floa
     return "memory" if lacking else "constraints"
 
 
-def _point(size: int, answer: TrainTime, limit: str, gains: Mapping[str, float]) -> ScalingPoint:
+def _point(size: int, answer: TrainTime, tokens: float, limit: str, gains: Mapping[str, float]) -> ScalingPoint:
     last = answer.stages[-1]
     estimate = last.estimate if math.isfinite(answer.train_s) else None
     return ScalingPoint(
@@ -292,6 +292,7 @@ def _point(size: int, answer: TrainTime, limit: str, gains: Mapping[str, float])
         tokens_p90=answer.tokens_p90,
         train_p10_s=answer.train_p10_s,
         train_p90_s=answer.train_p90_s,
+        budget_tokens=tokens,
         gains=gains,
     )
 

@@ -207,7 +207,7 @@ class ScalingPoint:
     """The best layout on one number of accelerators.
 
     estimate : None where nothing fits.   global_batch : sequences of a step; of the last stage of a ramp.
-    tokens : to reach the same loss, with its P10 and P90. [-]   train_s : steps times step time, with its P10 and P90. [s]
+    tokens : to reach the same loss, with its P10 and P90; `budget_tokens` at the reference batch. [-]   train_s : steps times step time, with its P10 and P90. [s]
     limit : what costs most of the speed that so many accelerators would have at the best speed per accelerator of the
         curve: `batch`, `memory`, `network`, `stragglers`, `power`; `none` where less than a tenth is lost or no single
         cause gives a tenth; `constraints` where no layout is legal.
@@ -224,12 +224,18 @@ class ScalingPoint:
     tokens_p90: float = 0.0
     train_p10_s: float = 0.0
     train_p90_s: float = 0.0
+    budget_tokens: float = 0.0
     gains: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def tokens_per_s(self) -> float:
         """Of the whole cluster; 0 where nothing fits."""
         return self.tokens / self.train_s if self.estimate is not None else 0.0
+
+    @property
+    def useful_tokens_per_s(self) -> float:
+        """Tokens of the budget over the time: what a larger batch needs on top does not count; 0 where nothing fits."""
+        return self.budget_tokens / self.train_s if self.estimate is not None else 0.0
 
     @property
     def mfu(self) -> float:
