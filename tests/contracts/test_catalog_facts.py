@@ -18,7 +18,7 @@ ENTRIES = [(kind, name) for kind in catalog.kinds() for name in catalog.names(ki
 PLAIN = {
     *("name", "known_on", "note", "cite", "vendor", "family", "usual_node", "usual_fabric", "accelerator", "cooling"),
     *("provider", "shape", "place", "node", "fabric", "architecture", "supports", "measured_on", "largest_measured"),
-    *("measured_precisions", "released"),
+    *("measured_precisions", "released", "aliases"),
 }
 """Fields that are names, lists or switches, not numbers with a source."""
 DAYS = [dt.date(2024, 3, 12), dt.date(2024, 7, 10), dt.date(2025, 6, 1), dt.date(2026, 12, 1)]

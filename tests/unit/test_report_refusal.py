@@ -29,7 +29,7 @@ BROKEN = {
     "pp=2,dp=1,vpp=2,schedule=gpipe": (LayoutStatus.SCHEDULE_DOES_NOT_FIT, "gpipe takes one chunk"),
     "dp=8,sharding=zero3,shard_size=5": (LayoutStatus.SHARDS_DO_NOT_DIVIDE, "shard_size 5 does not divide"),
     "dp=8,shard_size=4": (LayoutStatus.SHARDS_DO_NOT_DIVIDE, "needs sharding=zero3"),
-    "dp=8,sharding=zero2": (LayoutStatus.NOT_SUPPORTED, "megatron-2026 is not known to do: zero2"),
+    "pp=2,dp=8,sharding=zero2": (LayoutStatus.NOT_SUPPORTED, "megatron-2026 is not known to do: zero2 pipeline"),
 }
 MODEL = catalog.model("llama3.1-70b").spec
 CONFIG = StepConfig(global_batch=64, seq_len=8192, precision="bf16")

@@ -7,8 +7,9 @@ from makespan.specs.layout import Layout, LayoutStatus, Schedule, Sharding
 from makespan.specs.model import ModelSpec
 from makespan.specs.training import StepConfig
 from makespan.step.arrays import LayoutArrays
+from makespan.step.features import lacking
 from makespan.step.kernels import ARITHMETIC
-from makespan.step.legality import END_SLOTS, FEATURES
+from makespan.step.legality import END_SLOTS
 
 
 def why_not(
@@ -45,7 +46,7 @@ def why_not(
         if layout.sharding is Sharding.ZERO3
         else f"shard_size {layout.shard_size} needs sharding=zero3; add it, or leave shard_size out",
         LayoutStatus.NO_HOST_LINK: f"the rate of {cluster.accelerator.name}'s link to host memory is not known; leave offload out",
-        LayoutStatus.NOT_SUPPORTED: _unsupported(config, cluster, profile, layout),
+        LayoutStatus.NOT_SUPPORTED: _unsupported(model, config, cluster, profile, layout),
     }
     return sentences.get(status, "")
 
@@ -90,13 +91,15 @@ def _schedule(layout: Layout, count: int) -> str:
     )
 
 
-def _unsupported(config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, layout: Layout) -> str:
+def _unsupported(
+    model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, layout: Layout
+) -> str:
     arithmetic = ARITHMETIC.get(config.precision, config.precision)
     accelerator = cluster.accelerator
     if arithmetic not in accelerator.kernels.gemm or arithmetic not in accelerator.peak_flop_per_s:
         return f"no {arithmetic} products of {accelerator.name} are known; choose another --precision"
     row = LayoutArrays.of([layout])
     names = [] if profile.supports.get(config.precision, True) else [config.precision]
-    names += [name for name, applies in FEATURES.items() if not profile.supports.get(name, True) and applies(row)[0]]
-    lacking = ", ".join(name.replace("_", " ") for name in names)
-    return f"{profile.name} is not known to do: {lacking}; change the layout, or choose another --framework"
+    names += [name for name, mask in lacking(model, config, profile, row).items() if mask[0]]
+    missing = ", ".join(name.replace("_", " ") for name in names)
+    return f"{profile.name} is not known to do: {missing}; change the layout, or choose another --framework"

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from makespan import catalog
+from makespan.catalog.families import aliases, frameworks_called
 from makespan.errors import Problem, ScenarioError
-from makespan.scenario._context import Context, suggestion
+from makespan.scenario._context import Context, did_you_mean, suggestion
 from makespan.scenario._hf import ConfigError, model_from_file
 from makespan.scenario._limits import MOST_ACCELERATORS
 from makespan.scenario._names import FRAMEWORKS, default_fabric, default_node, look_up
@@ -124,24 +125,36 @@ def parse_model(text: str, as_of: dt.date | None = None) -> ModelSpec:
 
 
 def parse_framework(text: str | None, as_of: dt.date | None = None) -> FrameworkProfile:
-    """A framework profile by its name in the catalog; without one the newest Megatron-class profile known by `as_of`.
+    """A framework profile by its name in the catalog, or by the name of a software: of its profiles the newest one known.
+
+    Without a name the newest Megatron-class profile. Only what was known by `as_of` counts; case does not.
 
     Raises
     ------
     ScenarioError : a name the catalog does not know (by `as_of`), or no profile as old as that.
+
+    Examples
+    --------
+    >>> parse_framework("Megatron").name, parse_framework("torchtitan").name
+    ('megatron-2026', 'torch-fsdp2')
     """
     known = [name for name in catalog.names("framework") if _is_known("framework", name, as_of)]
-    name = text if text is not None else next((name for name in (*FRAMEWORKS, "megatron-2022") if name in known), None)
-    if name in known:
-        profile: FrameworkProfile = catalog.framework(name, as_of=as_of).spec
+    if text is None:
+        called = [name for name in (*FRAMEWORKS, "megatron-2022") if name in known]
+    else:
+        called = [text] if text in known else [name for name in frameworks_called(text, as_of) if name in known]
+    if called:
+        profile: FrameworkProfile = catalog.framework(called[0], as_of=as_of).spec
         return profile
     by_then = f" known on {as_of}" if as_of is not None else ""
     choice = f"choose from: {', '.join(known)}" if known else "give a later --as-of"
-    if name is not None and name not in catalog.names("framework"):
-        raise _wrong(
-            "--framework", f"'{name}'", f"a framework profile of the catalog{by_then}", suggestion(name, known), "MS301"
-        )
-    found = f"'{name}'" if name is not None else "none named, and none of the usual ones that old"
+    if text is not None and not frameworks_called(text):
+        near = did_you_mean(text, [*known, *aliases()])
+        meant = f"did you mean {' or '.join(repr(name) for name in near)}? " if near else ""
+        software = f"; or the newest of: {', '.join(aliases())}"
+        expected = f"a framework profile of the catalog{by_then}, or a software it has profiles of"
+        raise _wrong("--framework", f"'{text}'", expected, f"{meant}{choice}{software}", "MS301")
+    found = f"'{text}'" if text is not None else "none named, and none of the usual ones that old"
     raise _wrong("--framework", found, f"a framework profile{by_then}", choice, "MS505")
 
 

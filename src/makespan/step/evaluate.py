@@ -350,7 +350,7 @@ def evaluate(
         part = slice(start, start + CHUNK_ROWS)
         rows = layouts if len(layouts) <= CHUNK_ROWS else layouts.take(part)
         status[part] = legality.structural_status(model, config, cluster, rows)
-        blocked[part] = legality.unsupported(config, cluster, profile, rows)
+        blocked[part] = legality.unsupported(model, config, cluster, profile, rows)
     runnable = np.flatnonzero((status == 0) & ~blocked)
     results: dict[str, FloatArray] = {name: np.full(len(layouts), np.nan) for name in RESULTS}
     if len(runnable):
@@ -402,7 +402,7 @@ def evaluate_alone(
     """
     config = with_optimizer(config, profile)
     broken = int(legality.structural_status(model, config, cluster, layout))
-    if not broken and legality.unsupported(config, cluster, profile, layout):
+    if not broken and legality.unsupported(model, config, cluster, profile, layout):
         broken = int(LayoutStatus.NOT_SUPPORTED)
     if broken:
         return broken, dict.fromkeys(RESULTS, np.nan)

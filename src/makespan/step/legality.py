@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from makespan.rows import maximum, some, where
@@ -12,32 +10,12 @@ from makespan.specs.layout import ContextKind, LayoutStatus, Sharding
 from makespan.specs.model import ModelSpec
 from makespan.specs.training import StepConfig
 from makespan.step.arrays import BoolArray, IntArray, LayoutArrays
+from makespan.step.features import lacking
 from makespan.step.kernels import ARITHMETIC
-from makespan.step.ranks import cp_outside_dp, pp_inside_dp
 from makespan.step.schedules import schedule_allowed
 
 END_SLOTS = 2
 """The embedding and the head may each take a layer's place, so that 126 layers fill 128 chunks."""
-
-FEATURES: dict[str, Callable[[LayoutArrays], BoolArray]] = {
-    "interleaving": lambda rows: rows.vpp > 1,
-    "context_parallel": lambda rows: rows.cp > 1,
-    "expert_parallel": lambda rows: rows.ep > 1,
-    "pipeline_parallel": lambda rows: rows.pp > 1,
-    "tensor_parallel": lambda rows: rows.tp > 1,
-    "zero1": lambda rows: rows.sharding == 1,
-    "zero2": lambda rows: rows.sharding == 2,
-    "zero3": lambda rows: rows.sharding == 3,
-    "hsdp": lambda rows: rows.shard_size > 0,
-    "gpipe": lambda rows: rows.schedule == 1,
-    "zero_bubble": lambda rows: rows.schedule == 2,
-    "dualpipe": lambda rows: rows.schedule == 3,
-    "cp_all_to_all": lambda rows: (rows.cp > 1) & (rows.cp_kind == 1),
-    "offload": lambda rows: rows.offload > 0,
-    "pp_inside_dp": pp_inside_dp,
-    "cp_outside_dp": cp_outside_dp,
-}
-"""Keys of `FrameworkProfile.supports` that concern a layout. A key that a profile leaves out counts as supported."""
 
 
 def _leaves_rest(number: int, column: IntArray) -> BoolArray:
@@ -119,12 +97,11 @@ def has_precision(accelerator: AcceleratorSpec, precision: str) -> bool:
 
 
 def unsupported(
-    config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, layouts: LayoutArrays
+    model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, layouts: LayoutArrays
 ) -> BoolArray:
     """Layouts that the framework profile, or the accelerator's arithmetic, cannot run. Shape (layouts,)."""
     known = has_precision(cluster.accelerator, config.precision) and profile.supports.get(config.precision, True)
     broken = (layouts.tp > 0) & (not known)
-    for feature, applies in FEATURES.items():
-        if not profile.supports.get(feature, True):
-            broken = broken | applies(layouts)
+    for mask in lacking(model, config, profile, layouts).values():
+        broken = broken | mask
     return broken

@@ -11,6 +11,7 @@ from typing import Any
 from makespan import catalog
 from makespan.specs.hardware import FrameworkProfile
 from makespan.specs.layout import Recompute, Sharding
+from makespan.step.features import everything
 from makespan.validation.cells import NotExpressible, text_of
 from makespan.validation.files import Row, mapping
 
@@ -105,6 +106,9 @@ def software_of(row: Row, notes: list[str]) -> Software:
 def _resolved(row: Row, rule: Mapping[str, Any], profile: FrameworkProfile, notes: list[str]) -> Software:
     blank = rule["blank"]
     profile, switches = _switched(_as_released(date_of(row), profile), row)
+    if not rule.get("known", True):
+        # The profile lends its factors; what a team's own software can run is not known, but the row did run.
+        profile = dataclasses.replace(profile, supports=everything(profile))
     notes += switches
     variants = tuple(
         rule["name"]
