@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from makespan.compare import changes
     from makespan.economics import cost_of
     from makespan.errors import InfeasibleError, MakespanError, ScenarioError
-    from makespan.report import result, write_run
+    from makespan.report import result, search_frame, search_summary, write_run
     from makespan.scenario import check, load
     from makespan.search import search as search_layouts
     from makespan.step import step_estimate
@@ -45,7 +45,9 @@ _HOME = {
     "percentiles": ("makespan.uncertainty", "percentiles"),
     "plan": ("makespan.study", "plan"),
     "result": ("makespan.report", "result"),
+    "search_frame": ("makespan.report", "search_frame"),
     "search_layouts": ("makespan.search", "search"),
+    "search_summary": ("makespan.report", "search_summary"),
     "simulate": ("makespan.campaign", "simulate"),
     "step_estimate": ("makespan.step", "step_estimate"),
     "validate": ("makespan.validation", "validate"),
@@ -83,7 +85,9 @@ __all__ = [
     "percentiles",
     "plan",
     "result",
+    "search_frame",
     "search_layouts",
+    "search_summary",
     "simulate",
     "step_estimate",
     "units",

@@ -30,6 +30,7 @@ def test_every_declared_key_is_read_somewhere():
     named = set(re.findall(r'"([a-z][a-z0-9_]*)"', source))
     by_dataclass = {"num_experts", "expert_ffn", "shared_ffn", "num_dense_first_layers", "dense_residual_ffn"}
     by_dataclass |= {"tp", "pp", "cp", "ep", "vpp", "dp", "micro_batch", "recompute", "sharding", "min_used_fraction"}
+    by_dataclass |= {"etp", "shard_size", "schedule", "cp_kind", "order", "offload", "cuda_graphs"}
     by_dataclass |= {"kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "top_k"}
     by_dataclass |= {"gated", "tied_embeddings", "window", "global_every", "attention_bias", "attention_output_bias"}
     by_dataclass |= {"mlp_bias", "qk_norm", "attention_sinks", "router_bias", "norm_parameters", "norms_per_layer"}

@@ -219,20 +219,10 @@ def test_search_where_nothing_fits_is_exit_3_with_the_nearest(capsys):
     assert "lacks" in out_of(capsys, arguments, expected=3)
 
 
-def test_fixed_sizes_that_leave_no_layout_are_said(capsys):
-    arguments = [
-        "search",
-        "llama3.1-8b",
-        "--on",
-        "8xh100-sxm",
-        "--global-batch",
-        "8",
-        "--seq-len",
-        "8192",
-        "--fix",
-        "tp=8,pp=16",
-    ]
-    assert "fixed" in out_of(capsys, arguments, expected=3)
+def test_fixed_sizes_that_contradict_the_cluster_are_refused(capsys):
+    size = ["--global-batch", "8", "--seq-len", "8192", "--fix", "tp=8,pp=16"]
+    text = out_of(capsys, ["search", "llama3.1-8b", "--on", "8xh100-sxm", *size], expected=2)
+    assert "found tp=8,pp=16; expected at most the 8 accelerators" in text
 
 
 def test_catalog_lists_and_shows_facts_with_sources(capsys):

@@ -23,7 +23,7 @@ COMMANDS = {
     "schema": ("makespan.cli.scenario", "Print the JSON Schema of scenario files, or of result.json."),
     "catalog": ("makespan.cli.catalog", "Facts about accelerators, models, clouds, with their sources."),
     "step": ("makespan.cli.step", "Time and memory of one training step."),
-    "search": ("makespan.cli.step", "The best layouts of a model on a cluster."),
+    "search": ("makespan.cli.search", "The best layouts of a model on a cluster."),
     "validate": ("makespan.cli.validate", "Predicted against published step times."),
 }
 

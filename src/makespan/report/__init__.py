@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from makespan.report.scaling import how_far_text, scaling_data, scaling_table, train_time_data, train_time_table
     from makespan.report.scaling_plot import scaling_svg
     from makespan.report.schema import result_schema
-    from makespan.report.step_text import search_data, search_table, step_data, step_table, why_nothing_fits
+    from makespan.report.search_answer import SearchAnswer, search_data
+    from makespan.report.search_rows import search_columns, search_csv, search_frame
+    from makespan.report.search_text import search_summary, search_table, why_nothing_fits
+    from makespan.report.step_text import step_data, step_table
     from makespan.report.step_trace import step_trace
 
 _PLACES = {
+    "SearchAnswer": "search_answer",
     "how_far_text": "scaling",
     "html": "page",
     "result": "data",
@@ -28,8 +32,12 @@ _PLACES = {
     "scaling_data": "scaling",
     "scaling_svg": "scaling_plot",
     "scaling_table": "scaling",
-    "search_data": "step_text",
-    "search_table": "step_text",
+    "search_columns": "search_rows",
+    "search_csv": "search_rows",
+    "search_data": "search_answer",
+    "search_frame": "search_rows",
+    "search_summary": "search_text",
+    "search_table": "search_text",
     "step_data": "step_text",
     "step_table": "step_text",
     "step_trace": "step_trace",
@@ -37,7 +45,7 @@ _PLACES = {
     "train_time_data": "scaling",
     "train_time_table": "scaling",
     "why_not": "refusal",
-    "why_nothing_fits": "step_text",
+    "why_nothing_fits": "search_text",
     "write_run": "folder",
 }
 
@@ -51,6 +59,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "SearchAnswer",
     "how_far_text",
     "html",
     "result",
@@ -58,7 +67,11 @@ __all__ = [
     "scaling_data",
     "scaling_svg",
     "scaling_table",
+    "search_columns",
+    "search_csv",
     "search_data",
+    "search_frame",
+    "search_summary",
     "search_table",
     "step_data",
     "step_table",

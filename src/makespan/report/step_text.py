@@ -1,4 +1,4 @@
-"""A step or a search as data and as terminal tables."""
+"""A step as data and as terminal tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from makespan.report.bands import number as rounded
 from makespan.report.labels import LAYOUT_STATUS, MEMORY, STEP_PARTS, label
 from makespan.report.refusal import why_not
 from makespan.specs.layout import Layout, LayoutStatus, Offload
-from makespan.specs.search import SearchResult
 from makespan.specs.step import StepChange, StepEstimate
 
 if TYPE_CHECKING:
@@ -114,22 +113,8 @@ def step_data(
     }
 
 
-def search_data(result: SearchResult) -> dict[str, Any]:
-    """A search as plain JSON data."""
-    return {
-        "num_layouts": result.num_layouts,
-        "num_feasible": result.num_feasible,
-        "infeasible": {status.name.lower(): count for status, count in result.infeasible.items() if count},
-        "best": None if result.best is None else step_data(result.best),
-        "top": [step_data(estimate) for estimate in result.top],
-        "pareto": [step_data(estimate) for estimate in result.pareto],
-        "nearest": None
-        if result.nearest is None
-        else {"layout": str(result.nearest[0]), "missing_bytes": result.nearest[1]},
-    }
-
-
-def _heading(model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile) -> str:
+def heading(model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile) -> str:
+    """What runs where, in one line."""
     return (
         f"{model.name} on {cluster.num_accelerators:,} {cluster.accelerator.name}, {config.global_batch:,} x "
         f"{config.seq_len:,} tokens, {config.precision}, {profile.name}"
@@ -151,7 +136,7 @@ def step_table(
     from rich.console import Group
     from rich.text import Text
 
-    head = Text(_heading(model, config, cluster, profile), style="bold")
+    head = Text(heading(model, config, cluster, profile), style="bold")
     layout = Text(
         f"layout: {estimate.layout}   ({estimate.layout.num_accelerators:,} used, {estimate.num_idle:,} idle)"
     )
@@ -160,7 +145,7 @@ def step_table(
         return Group(head, layout, Text(f"cannot run: {reason}", style="red"))
     parts: list[Any] = [head, layout]
     if estimate.status is not LayoutStatus.OK:
-        parts.append(Text(f"does not fit: {_words(LAYOUT_STATUS, estimate.status.name.lower())}", style="red"))
+        parts.append(Text(f"does not fit: {in_words(LAYOUT_STATUS, estimate.status.name.lower())}", style="red"))
     parts += [_summary(cluster, estimate), Columns([_times(estimate), _memory(estimate)], padding=(0, 4))]
     if changes:
         parts.append(_changes(estimate, changes))
@@ -175,7 +160,7 @@ def step_table(
     return Group(*parts)
 
 
-def _seconds(value: float) -> str:
+def seconds_text(value: float) -> str:
     """Milliseconds of what takes a second or more, three digits of less."""
     return f"{value:.3f}" if value >= 1.0 else f"{value:#.3g}"
 
@@ -186,13 +171,13 @@ def _summary(cluster: ClusterSpec, estimate: StepEstimate) -> Table:
     summary = Table.grid(padding=(0, 2))
     summary.add_row(
         "step time",
-        f"{_seconds(estimate.time_s)} s",
-        f"eight chances in ten: {_seconds(estimate.p10_s)} to {_seconds(estimate.p90_s)} s",
+        f"{seconds_text(estimate.time_s)} s",
+        f"eight chances in ten: {seconds_text(estimate.p10_s)} to {seconds_text(estimate.p90_s)} s",
     )
     summary.add_row(
         "bounds",
-        f"{_seconds(estimate.lower_s)} s",
-        f"if all overlaps at ideal kernels; {_seconds(estimate.upper_s)} s if nothing does",
+        f"{seconds_text(estimate.lower_s)} s",
+        f"if all overlaps at ideal kernels; {seconds_text(estimate.upper_s)} s if nothing does",
     )
     summary.add_row(
         "tokens/s",
@@ -221,7 +206,7 @@ def _times(estimate: StepEstimate) -> Table:
         seconds, hidden = estimate.breakdown.get(name, 0.0), estimate.hidden.get(name, 0.0)
         share = seconds / estimate.time_s
         times.add_row(
-            _words(STEP_PARTS, name),
+            in_words(STEP_PARTS, name),
             f"{seconds:.4f}",
             f"{share:.1%}" if share >= 0.0005 else "<0.1%",
             f"{hidden:.4f}" if hidden else "",
@@ -241,7 +226,7 @@ def _memory(estimate: StepEstimate) -> Table:
     memory.add_column(f"memory, {where}", no_wrap=True)
     memory.add_column("GiB", justify="right")
     for name, size in estimate.memory.by_kind.items():
-        memory.add_row(_words(MEMORY, name), f"{size / GIB:.2f}")
+        memory.add_row(in_words(MEMORY, name), f"{size / GIB:.2f}")
     memory.add_section()
     memory.add_row("total", f"{estimate.memory.total_bytes / GIB:.2f}")
     memory.add_row("may be used", f"{estimate.memory.limit_bytes / GIB:.2f}")
@@ -263,7 +248,7 @@ def _changes(estimate: StepEstimate, changes: Sequence[StepChange]) -> Table:
             CHANGES.get(change.dimension, change.dimension),
             change.before,
             change.after,
-            _seconds(change.time_s),
+            seconds_text(change.time_s),
             f"{1.0 - change.time_s / estimate.time_s:.1%}" if fits else "",
             f"{change.memory_bytes / GIB:.1f}",
         )
@@ -289,57 +274,7 @@ CHANGES = {
 """What a dimension of a layout is called."""
 
 
-def search_table(
-    model: ModelSpec, config: StepConfig, cluster: ClusterSpec, profile: FrameworkProfile, result: SearchResult
-) -> Group:
-    """The fastest layouts, and the tally of the others."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    head = Text(_heading(model, config, cluster, profile), style="bold")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("layout")
-    for heading in ("step s", "MFU", "tokens/s", "memory GiB", "used", "idle"):
-        table.add_column(heading, justify="right")
-    for estimate in result.top:
-        table.add_row(
-            str(estimate.layout),
-            _seconds(estimate.time_s),
-            f"{estimate.mfu:.1%}",
-            f"{estimate.tokens_per_s:,.0f}",
-            f"{estimate.memory.total_bytes / GIB:.1f}",
-            f"{estimate.layout.num_accelerators:,}",
-            f"{estimate.num_idle:,}",
-        )
-    return Group(head, table, Text(_tally(result), style="dim"))
-
-
-def _words(table: Mapping[str, str], name: str) -> str:
+def in_words(table: Mapping[str, str], name: str) -> str:
     """What a part is called in a report."""
     text = label(table, name)
     return text[:1].lower() + text[1:]
-
-
-def _tally(result: SearchResult) -> str:
-    out = ", ".join(
-        f"{count:,} {_words(LAYOUT_STATUS, status.name.lower())}"
-        for status, count in sorted(result.infeasible.items(), key=lambda item: -item[1])
-        if count
-    )
-    return f"{result.num_layouts:,} layouts, {result.num_feasible:,} fit" + (f"; out: {out}" if out else "")
-
-
-def why_nothing_fits(result: SearchResult) -> str:
-    """The answer when no layout fits: what stopped them, and how near the nearest came."""
-    lines = ["no layout fits", f"  - {_tally(result)}"]
-    if result.num_layouts == 0:
-        lines[1] = (
-            "  - the sizes that were fixed leave nothing to look at: one replica needs more accelerators than there are, or "
-            "more of them would idle than allowed"
-        )
-    if result.nearest is not None:
-        layout, missing = result.nearest
-        lines.append(f"  - the nearest, {layout}, lacks {missing / GIB:.1f} GiB an accelerator")
-    return "\n".join(lines)

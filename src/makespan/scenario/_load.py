@@ -312,7 +312,9 @@ def _constraints(top: Section) -> SearchConstraints | None:
     for key, quantity in fields_of(LayoutShape).items():
         if key == "note" or not layout.has(key):
             continue
-        if quantity is None:
+        if key == "ep_overlap":
+            values[key] = layout.flag(key, False)
+        elif quantity is None:
             values[key] = layout.text(key)
         else:
             values[key] = layout.whole(key) if quantity.whole else layout.number(key)

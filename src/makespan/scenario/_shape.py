@@ -119,8 +119,15 @@ PlainRate = Annotated[Any, Q(kind="rate", low=0.0, plain=True)]
 FactKind = Literal["measured", "datasheet", "published", "derived", "quoted"]
 Precision = Literal["bf16", "fp16", "fp8", "mxfp8", "nvfp4"]
 PowerKind = Literal["grid", "turbine", "battery", "fuel_cell", "solar"]
-Recomputing = Literal["none", "selective", "full"]
+Recomputing = Literal[
+    "none", "selective", "full", "norm", "activation", "core_attention", "up_projection", "mlp", "experts"
+]
 ShardingStage = Literal["none", "zero1", "zero2", "zero3"]
+PipelineSchedule = Literal["1f1b", "gpipe", "zero_bubble", "dualpipe"]
+ContextExchange = Literal["ring", "all_to_all"]
+RanksInOrder = Literal["tp-cp-dp-pp", "tp-cp-pp-dp", "tp-dp-cp-pp"]
+Offloading = Literal["none", "optimizer", "activations"]
+RecordedGraphs = Literal["none", "partial", "full"]
 Cause = Literal[
     "contract", "permit", "construction", "cooling", "network", "delivery", "installation", "commissioning", "power"
 ]
@@ -495,11 +502,19 @@ class LayoutShape(Shape):
     pp: OwnWhole = absent()
     cp: OwnWhole = absent()
     ep: OwnWhole = absent()
+    etp: OwnWhole = absent(description="Tensor parallelism inside an expert.")
     vpp: OwnWhole = absent()
     dp: OwnWhole = absent()
     micro_batch: OwnWhole = absent()
     recompute: Recomputing = absent()
     sharding: ShardingStage = absent()
+    shard_size: Size = absent(description="Ranks that zero3 shards over; 0 for all.")
+    schedule: PipelineSchedule = absent()
+    cp_kind: ContextExchange = absent()
+    order: RanksInOrder = absent(description="Of the ranks on the fabric, innermost first.")
+    offload: Offloading = absent()
+    cuda_graphs: RecordedGraphs = absent()
+    ep_overlap: bool = absent()
     min_used_fraction: OwnShare = absent()
     memory_headroom: Headroom = absent()
 

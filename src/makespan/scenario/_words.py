@@ -1,4 +1,4 @@
-"""Words of the command line: a cluster, a batch, a model, a layout."""
+"""Words of the command line: a cluster, a batch, a sequence length, a model. Layouts: `_layout_words`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import datetime as dt
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 from makespan import catalog
 from makespan.catalog.families import aliases, frameworks_called
@@ -17,26 +16,10 @@ from makespan.scenario._limits import MOST_ACCELERATORS
 from makespan.scenario._names import FRAMEWORKS, default_fabric, default_node, look_up
 from makespan.scenario._run import sequences
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
-from makespan.specs.layout import ContextKind, CudaGraphs, Layout, Offload, Recompute, Schedule, Sharding
 from makespan.specs.model import ModelSpec
-from makespan.specs.search import SearchConstraints
 from makespan.units import UnitError, parse
 
-_CLUSTER = re.compile(r"\s*(?P<count>[\d.,_]+[kKM]?)\s*[x×*]\s*(?P<name>\S.*?)\s*\Z")
-_SIZES = ("tp", "pp", "cp", "dp", "ep", "etp", "vpp", "micro_batch")
-_ALIASES = {"mbs": "micro_batch", "vp": "vpp", "graphs": "cuda_graphs", "sp": "sequence_parallel"}
-_WORDS: dict[str, tuple[str, ...]] = {
-    "recompute": tuple(name.lower() for name in Recompute.__members__),
-    "sharding": tuple(member.name.lower() for member in Sharding),
-    "schedule": ("1f1b", *(member.name.lower() for member in Schedule if member)),
-    "cp_kind": tuple(member.name.lower() for member in ContextKind),
-    "cuda_graphs": tuple(member.name.lower() for member in CudaGraphs),
-    "offload": tuple(name.lower() for name in Offload.__members__),
-    "ep_overlap": ("no", "yes"),
-    "sequence_parallel": ("no", "yes"),
-}
-"""Keys whose values are words. Those of `recompute` and `offload` may be joined by "+"."""
-_JOINED = ("recompute", "offload")
+_CLUSTER = re.compile(r"\s*(?P<count>[+-]?[\d.,_]+(?:[eE][+-]?\d+)?[kKMBT]?)\s*[x×*]\s*(?P<name>\S.*?)\s*\Z")
 
 
 def _wrong(where: str, found: str, expected: str, fix: str, code: str = "MS210") -> ScenarioError:
@@ -59,32 +42,33 @@ def parse_cluster(text: str, as_of: dt.date | None = None) -> ClusterSpec:
     """
     match = _CLUSTER.match(text)
     example = 'write "16384xh100-sxm"'
+    expected = f"a whole number of accelerators, from 1 to {MOST_ACCELERATORS:,} and in digits, then x and their name"
     if match is None:
-        raise _wrong("cluster", f"'{text}'", "a number and an accelerator", example)
+        raise _wrong("--on", f"'{text}'", expected, example)
     try:
         count = parse(match["count"], "count")
     except UnitError:
-        raise _wrong("cluster", f"'{match['count']}'", "a whole number of accelerators", example) from None
-    if count != int(count) or not 1 <= count <= MOST_ACCELERATORS:
-        expected = f"a whole number of accelerators, between 1 and {MOST_ACCELERATORS:,}"
-        raise _wrong("cluster", f"'{match['count']}'", expected, example)
+        raise _wrong("--on", f"'{match['count']}'", expected, example) from None
+    is_plain = "e" not in match["count"].lower()
+    if not is_plain or count != int(count) or not 1 <= count <= MOST_ACCELERATORS:
+        raise _wrong("--on", f"'{match['count']}' accelerators", expected, example)
     name, _, fabric_name = match["name"].partition("/")
     ctx = Context(file="command line", as_of=as_of)
-    accelerator = look_up(ctx, "accelerator", name.strip(), None, "cluster")
+    accelerator = look_up(ctx, "accelerator", name.strip(), None, "--on")
     if accelerator is None:
         raise ScenarioError("command line", ctx.problems)
     node_name = default_node(ctx, accelerator.name)
     fabric_name = fabric_name.strip() or default_fabric(ctx, accelerator.name) or ""
     if node_name is None or not fabric_name:
         raise _wrong(
-            "cluster",
+            "--on",
             f"no node or fabric for {accelerator.name}",
             "an accelerator that the catalog knows a server for",
             "choose another",
             "MS617",
         )
-    node = look_up(ctx, "node", node_name, None, "cluster")
-    fabric = look_up(ctx, "fabric", fabric_name, None, "cluster")
+    node = look_up(ctx, "node", node_name, None, "--on")
+    fabric = look_up(ctx, "fabric", fabric_name, None, "--on")
     if node is None or fabric is None:
         raise ScenarioError("command line", ctx.problems)
     return ClusterSpec(
@@ -105,7 +89,7 @@ def parse_model(text: str, as_of: dt.date | None = None) -> ModelSpec:
     """
     if text in catalog.names("model"):
         ctx = Context(file="command line", as_of=as_of)
-        found = look_up(ctx, "model", text, None, "model")
+        found = look_up(ctx, "model", text, None, "MODEL")
         if found is None:
             raise ScenarioError("command line", ctx.problems)
         spec: ModelSpec = found.spec
@@ -116,11 +100,11 @@ def parse_model(text: str, as_of: dt.date | None = None) -> ModelSpec:
             return model_from_file(path)
         except (ConfigError, ValueError) as error:
             raise _wrong(
-                "model", str(error), "a Hugging Face config.json of a known architecture", "check the path", "MS305"
+                "MODEL", str(error), "a Hugging Face config.json of a known architecture", "check the path", "MS305"
             ) from None
     names = catalog.names("model")
     raise _wrong(
-        "model", f"'{text}'", "a model of the catalog, or the path of a config.json", suggestion(text, names), "MS301"
+        "MODEL", f"'{text}'", "a model of the catalog, or the path of a config.json", suggestion(text, names), "MS301"
     )
 
 
@@ -188,115 +172,45 @@ def parse_batch(text: str | int, *, seq_len: int) -> int:
             raise UnitError(f"{count:,} sequences of {seq_len:,} are {count * seq_len / 1e9:,.0f} billion tokens")
         return count
     except UnitError as error:
+        most = f"{LARGEST_BATCH_TOKENS / 1e9:g} billion tokens"
         raise _wrong(
-            "global batch",
+            "--global-batch",
             f"'{text}' ({str(error).split(';')[0]})",
-            "a number of sequences or of tokens",
+            f"a whole number of sequences, at least 1, or a number of tokens, at most {most}",
             'write "2048 sequences" or "16M tokens"',
         ) from None
 
 
-def _pairs(text: str, where: str, allowed: tuple[str, ...], example: str) -> dict[str, Any]:
-    """key=value pairs, separated by commas or blanks."""
-    found: dict[str, Any] = {}
-    for word in filter(None, re.split(r"[,\s]+", text.strip())):
-        key, sign, value = word.partition("=")
-        key = _ALIASES.get(key.lower(), key.lower())
-        if not sign or key not in allowed:
-            fix = suggestion(key, allowed) if sign else example
-            raise _wrong(where, f"'{word}'", f"key=value with one of {', '.join(allowed)}", fix)
-        if key in found:
-            raise _wrong(where, f"'{key}' a second time", "each key once", "delete one")
-        if key in _WORDS:
-            words = _WORDS[key]
-            given = value.lower().replace("-", "_").split("+") if key in _JOINED else [value.lower().replace("-", "_")]
-            unknown = next((part for part in given if part not in words), None)
-            if unknown is not None:
-                joined = ', or several joined by "+"' if key in _JOINED else ""
-                raise _wrong(
-                    where, f"'{word}'", f"{key} as one of {', '.join(words)}{joined}", suggestion(unknown, words)
-                )
-            found[key] = "+".join(given)
-        elif key in ("min_used_fraction", "memory_headroom"):
-            found[key] = _fraction(value, word, where)
-        elif not value.isdigit() or len(value) > 9 or int(value) < 1:
-            raise _wrong(where, f"'{word}'", "a whole number, at least 1", example)
-        else:
-            found[key] = int(value)
-    return found
+LONGEST_SEQUENCE = 100_000_000
+"""Ten times the longest context that a model has been announced with."""
+
+_LENGTH = re.compile(r"\s*(?P<number>\d{1,3}(?:[,_]\d{3})+|\d+)\s*(?P<prefix>[kK]i?|Mi)?\s*(?:tokens?)?\s*\Z")
 
 
-def _fraction(value: str, word: str, where: str) -> float:
-    try:
-        number = parse(value, "fraction")
-    except UnitError:
-        number = -1.0
-    if not 0 <= number < 1:
-        raise _wrong(where, f"'{word}'", "a share from 0 to 1", "write 0.05 or 5%")
-    return number
+def parse_seq_len(text: str | int) -> int:
+    """Tokens of a sequence written as "8192", "8192 tokens", "8k" or "128Ki".
 
-
-def parse_layout(text: str, *, num_accelerators: int) -> Layout:
-    """The layout of a text such as "tp=8,pp=16,micro_batch=1,recompute=none"; `dp` fills the cluster where it is left out.
+    `k` and `Ki` are 1,024 tokens, `Mi` 1,024 of those: an "8k" context is one of 8,192 tokens.
 
     Raises
     ------
-    ScenarioError : unknown keys or values, or sizes whose product exceeds the cluster.
+    ScenarioError : not of that form, no token, or more than `LONGEST_SEQUENCE`.
 
     Examples
     --------
-    >>> parse_layout("tp=8,pp=16", num_accelerators=16384).dp
-    128
+    >>> parse_seq_len("8192"), parse_seq_len("8k"), parse_seq_len("128 Ki tokens")
+    (8192, 8192, 131072)
     """
-    example = 'write "tp=8,pp=16,cp=1,micro_batch=1"'
-    pairs = _pairs(text, "layout", (*_SIZES, "shard_size", *_WORDS), example)
-    if not pairs:
-        raise _wrong("layout", "no sizes", "key=value pairs", example)
-    model_parallel = pairs.get("tp", 1) * pairs.get("pp", 1) * pairs.get("cp", 1)
-    pairs.setdefault("dp", num_accelerators // model_parallel)
-    if pairs["dp"] < 1 or model_parallel * pairs["dp"] > num_accelerators:
+    match = _LENGTH.match(str(text))
+    length = 0
+    if match is not None and len(match["number"]) <= 20:
+        factor = {"": 1, "k": 1024, "m": 1024**2}[(match["prefix"] or "")[:1].lower()]
+        length = int(re.sub(r"\D", "", match["number"])) * factor
+    if not 1 <= length <= LONGEST_SEQUENCE:
         raise _wrong(
-            "layout",
-            f"tp * pp * cp * dp of {model_parallel * max(pairs['dp'], 1):,}",
-            f"at most the {num_accelerators:,} accelerators",
-            "lower one of the sizes",
+            "--seq-len",
+            f"'{text}'",
+            f"tokens in a sequence, a whole number from 1 to {LONGEST_SEQUENCE:,}",
+            'write "8192", or "8k" or "128Ki" where k is 1,024',
         )
-    return Layout(**{key: _layout_value(key, value) for key, value in pairs.items()})
-
-
-def _layout_value(key: str, value: Any) -> Any:
-    """The value of a field of `Layout` from its word; sizes pass through."""
-    if key == "recompute":
-        return Recompute.parse(value)
-    if key == "offload":
-        parts = [Offload[part.upper()] for part in value.split("+")]
-        return Offload(sum({int(part) for part in parts}))
-    if key in ("ep_overlap", "sequence_parallel"):
-        return value == "yes"
-    if key == "schedule":
-        return Schedule.ONE_F_ONE_B if value == "1f1b" else Schedule[value.upper()]
-    kinds: dict[str, Any] = {"sharding": Sharding, "cp_kind": ContextKind, "cuda_graphs": CudaGraphs}
-    return kinds[key][value.upper()] if key in kinds else value
-
-
-def parse_constraints(text: str) -> SearchConstraints:
-    """What the search must not change, as in "tp=8,recompute=none"; an empty text leaves everything open.
-
-    Raises
-    ------
-    ScenarioError : unknown keys or values.
-    """
-    allowed = (
-        "tp",
-        "pp",
-        "cp",
-        "ep",
-        "vpp",
-        "dp",
-        "micro_batch",
-        "recompute",
-        "sharding",
-        "min_used_fraction",
-        "memory_headroom",
-    )
-    return SearchConstraints(**_pairs(text, "fixed dimensions", allowed, 'write "tp=8,recompute=none"'))
+    return length

@@ -1,0 +1,58 @@
+"""A sign of life on standard error for what takes longer than a second; nothing where nobody watches."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+PATIENCE_S = 1.0
+"""What is done by then needs no sign of life."""
+
+
+def _is_watched() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+@contextmanager
+def working(label: str, *, quiet: bool = False, after_s: float = PATIENCE_S) -> Iterator[None]:
+    """A spinner with the time that has passed, on a terminal only, from `after_s` on until the block ends.
+
+    quiet : never show it, as with `--json`.
+    """
+    if quiet or not _is_watched():
+        yield
+        return
+    shown: list[Progress] = []
+    lock = threading.Lock()
+    done = threading.Event()
+
+    def show() -> None:
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        with lock:
+            if done.is_set():
+                return
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            progress = Progress(*columns, console=Console(stderr=True), transient=True)
+            progress.add_task(label, total=None)
+            progress.start()
+            shown.append(progress)
+
+    timer = threading.Timer(after_s, show)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        done.set()
+        with lock:
+            for progress in shown:
+                progress.stop()

@@ -1,0 +1,125 @@
+"""Which constraint emptied a search: each is dropped in turn, and the thin space searched again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from itertools import combinations
+from typing import Any
+
+from makespan.search.engine import search
+from makespan.specs.hardware import ClusterSpec, FrameworkProfile
+from makespan.specs.layout import Layout
+from makespan.specs.model import ModelSpec
+from makespan.specs.search import SearchConstraints, SearchResult
+from makespan.specs.step import StepEstimate
+from makespan.specs.training import StepConfig
+
+NOT_CONSTRAINTS = ("thorough", "objective")
+"""Fields of `SearchConstraints` that keep no layout out."""
+
+LOOSE = {"memory_headroom": 0.0, "min_used_fraction": 0.0}
+"""Constraints that are never open: what stands for that."""
+
+MOST_DOUBLINGS = 10
+"""A cluster a thousand times as large is no remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """Constraints without which something fits.
+
+    names : fields of `SearchConstraints`.   best : the fastest layout of the thin space without them.
+    """
+
+    names: tuple[str, ...]
+    best: StepEstimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emptied:
+    """Why nothing fits.
+
+    releases : the single constraints whose removal is enough; where there are none, the pairs; then all of them together.
+        Empty where nothing fits even with everything open.
+    nearest : with everything open, the layout that lacks least memory, and the bytes it lacks; None where something fits.
+    enough_accelerators : with everything open, the smallest doubling of the cluster on which something fits, searched
+        where nothing fits on this one; None where no such size was found.
+    """
+
+    releases: tuple[Release, ...] = ()
+    nearest: tuple[Layout, float] | None = None
+    enough_accelerators: int | None = None
+
+
+def given(constraints: SearchConstraints) -> tuple[str, ...]:
+    """The constraints that keep some layouts out: fixed dimensions, then the shares.
+
+    Examples
+    --------
+    >>> given(SearchConstraints(tp=8, min_used_fraction=0.0))
+    ('tp', 'memory_headroom')
+    """
+    names = [f.name for f in fields(SearchConstraints) if f.name not in NOT_CONSTRAINTS]
+    return tuple(
+        name
+        for name in names
+        if getattr(constraints, name) is not None and getattr(constraints, name) != LOOSE.get(name)
+    )
+
+
+def without(constraints: SearchConstraints, names: tuple[str, ...]) -> SearchConstraints:
+    """The constraints with some of them open.
+
+    Examples
+    --------
+    >>> without(SearchConstraints(tp=8, pp=4), ("tp",)).tp is None
+    True
+    """
+    opened: dict[str, Any] = {name: LOOSE.get(name) for name in names}
+    return replace(constraints, **opened)
+
+
+def why_empty(
+    model: ModelSpec,
+    config: StepConfig,
+    cluster: ClusterSpec,
+    profile: FrameworkProfile,
+    constraints: SearchConstraints,
+) -> Emptied:
+    """What keeps every layout out of a search that found none.
+
+    Parameters
+    ----------
+    constraints : of the search that found nothing.
+
+    Notes
+    -----
+    The thin space is searched (`thorough=False`), so a release that only the whole space would show is missed: the answer
+    then names a larger set of constraints than is needed. Removals are tried in the order of the fields; single ones
+    first, pairs only where no single one is enough.
+    """
+
+    def found(tried: SearchConstraints, size: int = cluster.num_accelerators) -> SearchResult:
+        on = cluster if size == cluster.num_accelerators else replace(cluster, num_accelerators=size)
+        return search(model, config, on, profile, replace(tried, thorough=False), top=1, front=False)
+
+    names = given(constraints)
+    everything = without(constraints, names)
+    open_result = found(everything)
+    if open_result.best is None:
+        size, enough = cluster.num_accelerators, None
+        for _ in range(MOST_DOUBLINGS):
+            size *= 2
+            if found(everything, size).best is not None:
+                enough = size
+                break
+        return Emptied(nearest=open_result.nearest, enough_accelerators=enough)
+    for count in (1, 2):
+        releases = []
+        for chosen in combinations(names, count):
+            best = found(without(constraints, chosen)).best
+            if best is not None:
+                releases.append(Release(names=chosen, best=best))
+        if releases:
+            return Emptied(releases=tuple(releases))
+    return Emptied(releases=(Release(names=names, best=open_result.best),))
