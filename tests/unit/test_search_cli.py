@@ -261,6 +261,41 @@ def test_worth_is_added_on_request(capsys):
     assert {row["name"] for row in data_of(capsys, [*SIZED, "--worth"])["worth"]} >= {"HBM capacity", "FLOP/s"}
 
 
+# Sizes and ramps
+
+CURVE = [*SIZED, "--scale", "8..64", "--tokens", "1T"]
+
+
+def test_a_curve_is_data_and_a_drawing(capsys):
+    data = data_of(capsys, [*CURVE, "--plot", "curve.svg", "--batch-law", "none", "--fix", "tp=2"])
+    assert [point["num_accelerators"] for point in data["points"]] == [8, 16, 32, 64]
+    assert (data["tokens"], data["batch_law"], data["fixed"]) == (1e12, None, {"tp": "2"})
+    assert all(point["layout"]["tp"] == 2 for point in data["points"])
+    days = [point["train_s"]["p50"] for point in data["points"]]
+    assert days == sorted(days, reverse=True)
+    assert Path("curve.svg").read_text().startswith("<svg")
+    assert [path.name for path in Path().iterdir()] == ["curve.svg"]
+
+
+def test_a_curve_prints_a_line_a_size_and_its_rules(capsys):
+    text = said(capsys, CURVE).out
+    assert "critical batch: the law" in text
+    assert all(re.search(rf"^ *{size} ", text, re.MULTILINE) for size in (8, 16, 32, 64))
+
+
+def test_a_curve_on_which_nothing_fits_is_exit_3(capsys):
+    arguments = ["search", "llama3.1-405b", "--on", "8xh100-sxm", "--scale", "4..16", "--tokens", "1T"]
+    assert "nothing fits" in said(capsys, arguments, 3).out
+
+
+def test_a_ramp_gives_the_time_through_its_batches(capsys):
+    data = data_of(capsys, [*SIZED, "--ramp", "1M@0,2M@400B", "--tokens", "1T"])
+    stages = data["training"]["stages"]
+    assert stages[0]["tokens"] == 4e11
+    assert sum(stage["train_s"] for stage in stages) == pytest.approx(data["training"]["train_s"]["p50"])
+    assert "through the ramp" in said(capsys, [*SIZED, "--ramp", "1M@0,2M@400B"]).out
+
+
 # Nothing fits
 
 
@@ -407,6 +442,15 @@ WRONG = {
     "power for less than one": (["--power-limit", "1 kW"], "--power-limit: found '1 kW'; expected at least 1.40 kW"),
     "no budget": (["--tokens", "0"], "--tokens: found '0'"),
     "batch above the most": (["--max-batch", "64"], "--max-batch: found '64'"),
+    "a drawing of nothing": (["--plot", "x.svg"], "add --scale"),
+    "a drawing of another kind": (["--scale", "8..16", "--plot", "x.png"], "ends in .svg"),
+    "a drawing nowhere": (["--scale", "8..16", "--plot", "none/x.svg"], "make it first"),
+    "sizes backwards": (["--scale", "64..8"], "--scale: found '64..8'"),
+    "worth of a curve": (["--scale", "8..16", "--worth"], "ask twice"),
+    "a law without batches": (["--batch-law", "none"], "--scale or --ramp beside it"),
+    "an unknown law": (["--scale", "8..16", "--batch-law", "bergsma"], "did you mean 'bergsma-2025'"),
+    "an open precision of a curve": (["--scale", "8..16", "--precision", "open"], "one precision"),
+    "a ramp that starts late": (["--ramp", "1M@1T"], "--ramp: found '1M@1T'"),
     "CSV and JSON at once": (["--csv", "-", "--json"], "one of them on standard output"),
     "no key": (["--fix", "8"], "--fix: found '8'; expected key=value"),
     "unknown dimension": (["--fix", "shedule=gpipe"], "did you mean 'schedule'?"),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,11 +21,12 @@ from makespan.cli.cluster_options import (
 )
 from makespan.cli.options import console, emit_json, usage_problem, write_text
 from makespan.cli.progress import working
+from makespan.cli.scale import check_plot, ramped, read_run, read_sizes, scale
 from makespan.errors import EXIT_INFEASIBLE, EXIT_OK, ScenarioError
 
 if TYPE_CHECKING:
     from makespan.report import SearchAnswer
-    from makespan.specs.search import HardwareWorth, SearchConstraints, SearchResult
+    from makespan.specs.search import HardwareWorth, SearchConstraints, SearchResult, TrainTime
     from makespan.specs.training import StepConfig
 
 OPEN = "open"
@@ -52,6 +53,12 @@ PRECISION_WARNING = (
 @click.option("--power-limit", metavar='"100 MW"', help="IT power for nodes, network and storage; fewer may run.")
 @click.option("--thin", is_flag=True, help="A thinner space: quicker, and rarely worse by more than a per cent or two.")
 @click.option("--worth", is_flag=True, help="Also what 10 % more of each property of the hardware would save.")
+@click.option(
+    "--ramp", metavar="4M@0,16M@1T", help="Batches by trained tokens: also the time to the budget through them."
+)
+@click.option("--batch-law", metavar="NAME", help='Law of the critical batch, of the catalog, or "none".')
+@click.option("--scale", "sizes", metavar="8..1000000:30", help="In place of one size: the curve over so many sizes.")
+@click.option("--plot", metavar="FILE.svg", help="Draw the curve of --scale.")
 def search(
     model: str,
     on: str,
@@ -72,6 +79,10 @@ def search(
     power_limit: str | None,
     thin: bool,
     worth: bool,
+    ramp: str | None,
+    batch_law: str | None,
+    sizes: str | None,
+    plot: str | None,
 ) -> int:
     """The best layouts of MODEL on a cluster, why each has its rank, and why the others are out.
 
@@ -81,16 +92,35 @@ def search(
     from makespan.specs.training import StepConfig
 
     machine = read_machine(model, on, framework, as_of)
-    asked = machine.cluster.num_accelerators
-    machine, warnings = _powered(machine, power_limit)
     constraints = parse_constraints(
         fix, memory_headroom=memory_headroom, min_used=min_used, objective=objective, thorough=not thin
     )
     size = read_batch(machine, global_batch, seq_len, tokens=tokens, max_batch=max_batch)
     names, left_out = _precisions(precision, machine)
-    warnings += [PRECISION_WARNING] if precision == OPEN else []
     rules = [*size.rules, *left_out, *_usual(machine, on, framework)]
     configs = [StepConfig(global_batch=size.global_batch, seq_len=size.seq_len, precision=name) for name in names]
+    _refuse_mixtures(sizes, plot, ramp=ramp, batch_law=batch_law, worth=worth, csv_file=csv_file, precision=precision)
+    run = None
+    if sizes is not None or ramp is not None:
+        run = read_run(
+            machine,
+            configs[0],
+            tokens=size.tokens,
+            max_batch=max_batch,
+            ramp=ramp,
+            batch_law=batch_law,
+            power_limit=power_limit,
+            rules=rules,
+        )
+    if sizes is not None and run is not None:
+        levels = read_sizes(machine, sizes)
+        check_plot(plot)
+        largest = replace(machine.cluster, num_accelerators=levels[-1])
+        _refuse_contradictions(replace(machine, cluster=largest), configs[0], constraints)
+        return scale(machine, configs[0], constraints, levels, run, plot=plot, as_json=as_json)
+    asked = machine.cluster.num_accelerators
+    machine, warnings = _powered(machine, power_limit)
+    warnings += [PRECISION_WARNING] if precision == OPEN else []
     _refuse_contradictions(machine, configs[0], constraints)
     _check_csv(csv_file, as_json)
 
@@ -99,14 +129,32 @@ def search(
         found = tuple((config, _search(machine, config, constraints, top)) for config in configs)
     seconds = time.perf_counter() - started
     answer = _answer(machine, found, constraints, top=top, seconds=seconds, asked=asked, warnings=warnings, rules=rules)
-    answer = replace(answer, tokens=size.tokens)
+    answer = replace(answer, tokens=None if run else size.tokens, rules=tuple(rules if run is None else run.rules))
     if csv_file is not None:
         _write_csv(csv_file, found)
     if not any(result.best for _, result in found):
         return _tell_nothing_fits(answer, as_json)
     if csv_file != TO_STANDARD_OUTPUT:
-        _print(answer, as_json, _worth(answer, as_json) if worth else None)
+        trained = None if run is None else ramped(machine, configs[0], constraints, run, quiet=as_json)
+        _print(answer, as_json, _worth(answer, as_json) if worth else None, trained)
     return EXIT_OK
+
+
+def _refuse_mixtures(sizes: str | None, plot: str | None, **options: Any) -> None:
+    """Options that do not go together. Raises ScenarioError."""
+    if sizes is None:
+        if plot is not None:
+            raise usage_problem(
+                "--plot", f"'{plot}'", "--scale beside it, which gives the curve", "add --scale 8..1000000:30"
+            )
+        if options["batch_law"] is not None and options["ramp"] is None:
+            expected = "--scale or --ramp beside it, where batches differ"
+            raise usage_problem("--batch-law", f"'{options['batch_law']}'", expected, "leave it out")
+    elif options["worth"] or options["csv_file"] is not None:
+        found = "--worth" if options["worth"] else "--csv"
+        raise usage_problem(found, "--scale as well", "one size, as without --scale", "ask twice")
+    if (sizes is not None or options["ramp"] is not None) and options["precision"] == OPEN:
+        raise usage_problem("--precision", "'open'", "one precision for a run", "name it")
 
 
 def _powered(machine: Machine, limit: str | None) -> tuple[Machine, list[str]]:
@@ -202,7 +250,10 @@ def _precisions(text: str, machine: Machine) -> tuple[tuple[str, ...], tuple[str
 def _usual(machine: Machine, on: str, framework: str | None) -> list[str]:
     """What stood in for a framework, a node and a fabric that were not named."""
     cluster = machine.cluster
-    rules = [] if framework else [f"framework: {machine.profile.name}, the newest Megatron-class profile known"]
+    name = machine.profile.name
+    rules = (
+        [] if framework == name else [f"framework: {name}, the newest {framework or 'Megatron-class'} profile known"]
+    )
     fabric = "" if "/" in on else f" and {cluster.fabric.name}"
     return [*rules, f"cluster: {cluster.node.name}{fabric}, usual for {cluster.accelerator.name}"]
 
@@ -264,15 +315,24 @@ def _worth(answer: SearchAnswer, as_json: bool) -> tuple[HardwareWorth, ...]:
         )
 
 
-def _print(answer: SearchAnswer, as_json: bool, worths: Sequence[HardwareWorth] | None) -> None:
+def _print(
+    answer: SearchAnswer, as_json: bool, worths: Sequence[HardwareWorth] | None, trained: TrainTime | None
+) -> None:
     from makespan.report import search_data, search_table
+    from makespan.report.scaling import train_time_data, train_time_table
     from makespan.report.worth import worth_data, worth_table
 
     if as_json:
-        emit_json(search_data(answer) | ({} if worths is None else {"worth": worth_data(worths)}))
+        more: dict[str, Any] = {} if worths is None else {"worth": worth_data(worths)}
+        more |= {} if trained is None else {"training": train_time_data(trained)}
+        emit_json(search_data(answer) | more)
         return
     out = console()
     out.print(search_table(answer))
+    if trained is not None:
+        out.print()
+        out.print("The whole run, through the ramp of batches", style="bold")
+        out.print(train_time_table(trained))
     if worths is not None:
         out.print()
         out.print(worth_table(worths, objective=answer.constraints.objective))
