@@ -328,9 +328,9 @@ def test_pairs_and_long_lists_of_constraints_are_told_briefly():
     text = why_nothing_fits(answer)
     assert "without tp=8 and pp=2 something fits: tp2 pp1 dp8" in text
     assert "so it does without cp and dp, or cp and pp" in text
-    answer = replace(answer, emptied=Emptied(nearest=(Layout(), 2.5 * 2**30)))
+    answer = replace(answer, emptied=Emptied(nearest=(Layout(), 2.5 * 2**30), most_tried=2048))
     assert "lacks 2.5 GiB" in why_nothing_fits(answer)
-    assert "would not help" in why_nothing_fits(answer)
+    assert "would not help: up to 2,048 were tried" in why_nothing_fits(answer)
     assert search_data(answer)["emptied_by"]["nearest"]["missing_bytes"] == 2.5 * 2**30
 
 

@@ -52,10 +52,9 @@ def test_pairs_are_named_where_no_single_one_is_enough(monkeypatch):
     assert found == [("tp", "pp"), ("tp", "min_used_fraction"), ("pp", "min_used_fraction")]
 
 
-def test_all_together_are_named_where_no_pair_is_enough(monkeypatch):
+def test_a_set_of_which_none_can_be_kept_is_named_where_no_pair_is_enough(monkeypatch):
     asked_of(monkeypatch, lambda c, _: c.tp is None and c.pp is None and c.dp is None)
-    names = ("tp", "pp", "dp", "min_used_fraction", "memory_headroom")
-    assert releases(SearchConstraints(tp=8, pp=2, dp=3)) == [names]
+    assert releases(SearchConstraints(tp=8, pp=2, cp=1, dp=3)) == [("tp", "pp", "dp")]
 
 
 def test_where_nothing_fits_at_all_the_nearest_and_a_size_that_would_do_are_told(monkeypatch):
@@ -71,6 +70,12 @@ def test_a_cluster_a_thousand_times_as_large_is_the_last_that_is_tried(monkeypat
     asked = asked_of(monkeypatch, lambda *_: False)
     assert why_empty(MODEL, CONFIG, CLUSTER, PROFILE, SearchConstraints()).enough_accelerators is None
     assert len(asked) == 1 + room.MOST_DOUBLINGS
+
+
+def test_no_cluster_is_tried_that_nobody_can_build(monkeypatch):
+    asked = asked_of(monkeypatch, lambda *_: False)
+    found = why_empty(MODEL, CONFIG, parse_cluster("3000000xh100-sxm"), PROFILE, SearchConstraints())
+    assert (len(asked), found.most_tried) == (2, 6_000_000)
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ def _emptied_lines(answer: SearchAnswer, emptied: Emptied) -> list[str]:
     if emptied.enough_accelerators is not None:
         lines.append(f"what would help: more accelerators; with {emptied.enough_accelerators:,} something fits")
     else:
-        lines.append("more accelerators would not help: up to a thousand times as many were tried")
+        lines.append(f"more accelerators would not help: up to {emptied.most_tried:,} were tried")
     return lines
 
 

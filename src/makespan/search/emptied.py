@@ -23,6 +23,9 @@ LOOSE = {"memory_headroom": 0.0, "min_used_fraction": 0.0}
 MOST_DOUBLINGS = 10
 """A cluster a thousand times as large is no remedy."""
 
+LARGEST_CLUSTER = 10_000_000
+"""Accelerators; nor is one that nobody can build."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
@@ -39,16 +42,18 @@ class Release:
 class Emptied:
     """Why nothing fits.
 
-    releases : the single constraints whose removal is enough; where there are none, the pairs; then all of them together.
-        Empty where nothing fits even with everything open.
+    releases : the single constraints whose removal is enough; where there are none, the pairs; else one larger set of
+        which none can be kept. Empty where nothing fits even with everything open.
     nearest : with everything open, the layout that lacks least memory, and the bytes it lacks; None where something fits.
     enough_accelerators : with everything open, the smallest doubling of the cluster on which something fits, searched
         where nothing fits on this one; None where no such size was found.
+    most_tried : the largest size that was searched.
     """
 
     releases: tuple[Release, ...] = ()
     nearest: tuple[Layout, float] | None = None
     enough_accelerators: int | None = None
+    most_tried: int = 0
 
 
 def given(constraints: SearchConstraints) -> tuple[str, ...]:
@@ -96,7 +101,8 @@ def why_empty(
     -----
     The thin space is searched (`thorough=False`), so a release that only the whole space would show is missed: the answer
     then names a larger set of constraints than is needed. Removals are tried in the order of the fields; single ones
-    first, pairs only where no single one is enough.
+    first, pairs only where no single one is enough. A larger set is found by dropping all and taking back, one after the
+    other, those with which something still fits: other sets may do as well.
     """
 
     def found(tried: SearchConstraints, size: int = cluster.num_accelerators) -> SearchResult:
@@ -109,11 +115,13 @@ def why_empty(
     if open_result.best is None:
         size, enough = cluster.num_accelerators, None
         for _ in range(MOST_DOUBLINGS):
+            if 2 * size > LARGEST_CLUSTER:
+                break
             size *= 2
             if found(everything, size).best is not None:
                 enough = size
                 break
-        return Emptied(nearest=open_result.nearest, enough_accelerators=enough)
+        return Emptied(nearest=open_result.nearest, enough_accelerators=enough, most_tried=size)
     for count in (1, 2):
         releases = []
         for chosen in combinations(names, count):
@@ -122,4 +130,10 @@ def why_empty(
                 releases.append(Release(names=chosen, best=best))
         if releases:
             return Emptied(releases=tuple(releases))
-    return Emptied(releases=(Release(names=names, best=open_result.best),))
+    dropped, best = names, open_result.best
+    for name in names:
+        fewer = tuple(other for other in dropped if other != name)
+        found_best = found(without(constraints, fewer)).best
+        if found_best is not None:
+            dropped, best = fewer, found_best
+    return Emptied(releases=(Release(names=dropped, best=best),))
