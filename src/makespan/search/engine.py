@@ -1,28 +1,73 @@
-"""The search: every layout of the space through `step`, in blocks; the best, the front, and a tally of the others."""
+"""The search: the best layouts of the whole space, and proof that no other is better.
+
+Branch and bound. A thin search gives a first answer. Families of layouts that cannot beat it are left out (`bounds`); the
+others are worked out in the order of their bounds (`blocks`), each layout by the formulas of `step`, until the next bound is
+above the last answer wanted.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from makespan.search.blocks import Found, Wanted, blocks_of, fastest_by_step, joined, refined, work_out
+from makespan.search.bounds import (
+    Bare,
+    Families,
+    Problem,
+    Sizes,
+    bare_sizes,
+    cut,
+    factors,
+    families,
+    least_exposed,
+    with_policies,
+)
 from makespan.search.pareto import pareto_front
-from makespan.search.space import COLUMNS, product
+from makespan.search.space import space_of
+from makespan.search.ties import tie_fraction
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.layout import Layout, LayoutStatus
 from makespan.specs.model import ModelSpec
 from makespan.specs.search import SearchConstraints, SearchResult
 from makespan.specs.step import StepEstimate
 from makespan.specs.training import StepConfig
-from makespan.step import LayoutArrays, evaluate, step_estimate
+from makespan.step import LayoutArrays, step_estimate
+from makespan.step.arrays import COLUMNS
+from makespan.step.memory import with_optimizer
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+Columns = dict[str, NDArray[Any]]
 
-BLOCK = 1 << 18
-"""Layouts evaluated at a time: large enough for NumPy, small enough for the cache."""
+DP_AT_A_TIME = 16
+"""Values of dp in a piece of a family."""
+
+WORKERS = 2
+"""Threads; NumPy lets go of the interpreter while it computes. Fixed, as each round's threshold depends on it."""
+
+FIRST_SIZES, MOST_SIZES = 64, 512
+FIRST_FAMILIES, MOST_FAMILIES = 2048, 32768
+FIRST_PIECES, MOST_PIECES = 512, 16384
+"""Sizes, families, and pieces of them, of the first round and of the later ones: each has the threshold of those before."""
+
+MOST_KEPT = 4096
+"""Layouts that a result lists."""
 
 MOST_ON_FRONT = 24
 """Points of the Pareto front that are worked out in full."""
+
+FRONT_REACH = 1.25
+"""The front is followed up to this times the best step time. [-]"""
+
+SIZES = ("tp", "cp", "ep", "etp", "pp", "vpp", "schedule", "micro_batch")
+"""Two layouts that agree in these are one entry of `top`: the better of the two."""
 
 
 def search(
@@ -35,13 +80,13 @@ def search(
     top: int = 5,
     front: bool = True,
 ) -> SearchResult:
-    """The fastest layouts of a model on a cluster, and why the others are out.
+    """The best layouts of a model on a cluster, and why the others are out.
 
     Parameters
     ----------
-    constraints : dimensions that must stay, headroom, idle accelerators.
-    top : layouts worked out in full, fastest first.
-    front : whether the Pareto front is worked out; it takes longer than the search of a thin space.
+    constraints : dimensions that must stay, headroom, idle accelerators, objective.
+    top : layouts worked out in full, best first; they differ in more than dp, sharding, recomputation and order.
+    front : whether the Pareto front is worked out.
 
     Returns
     -------
@@ -50,75 +95,218 @@ def search(
 
     Notes
     -----
-    Layouts of equal time are ordered by accelerators used, memory, and then by their dimensions, so the answer does not
-    depend on the order of the space.
+    Exact: no layout of the space is better than `best`, and none of other sizes better than the last of `top`. Equals are
+    ordered by accelerators used, memory, and then by their dimensions, so the answer does not depend on the order in which
+    layouts are looked at, nor on the number of processors.
     """
-    columns = product(model, config, cluster, constraints)
-    space = LayoutArrays.build(**columns)
-    count = len(space)
-    time_s, memory_bytes, status = np.empty(count), np.empty(count), np.empty(count, dtype=np.int64)
-    for start in range(0, count, BLOCK):
-        part = slice(start, start + BLOCK)
-        answer = evaluate(
-            model,
-            config,
-            cluster,
-            profile,
-            space.take(part),
-            memory_headroom=constraints.memory_headroom,
-            fitting_only=True,
-        )
-        time_s[part], memory_bytes[part], status[part] = answer.time_s, answer.memory_bytes, answer.status
-    fits = np.flatnonzero(status == LayoutStatus.OK)
-    used = space.num_accelerators
-    keys = (*(columns[name][fits] for name in reversed(COLUMNS)), memory_bytes[fits], used[fits], time_s[fits])
-    ranked = fits[np.lexsort(keys)]
-    tally = np.bincount(status, minlength=len(LayoutStatus))
+    hunt = _hunt(model, config, cluster, profile, constraints, top=top, front=front)
+    headroom = constraints.memory_headroom
 
-    def worked_out(index: int) -> StepEstimate:
-        chosen = space.row(index)
-        return step_estimate(model, config, cluster, profile, chosen, memory_headroom=constraints.memory_headroom)
+    def worked_out(columns: Columns, place: int) -> StepEstimate:
+        chosen = _layout(columns, place)
+        return step_estimate(model, config, cluster, profile, chosen, memory_headroom=headroom)
 
-    best = tuple(worked_out(int(index)) for index in ranked[:top])
-    on_front = _front(ranked, time_s, memory_bytes, used) if front else ranked[:0]
+    kept = hunt.kept
+    best = tuple(worked_out(kept, int(place)) for place in _one_of_each(kept)[:top])
+    fraction = tie_fraction(profile)
+    tally: dict[LayoutStatus, int] = {
+        status: int(hunt.tally[status]) for status in LayoutStatus if status is not LayoutStatus.OK
+    }
     return SearchResult(
         best=best[0] if best else None,
         top=best,
-        pareto=tuple(worked_out(int(index)) for index in on_front),
-        num_layouts=count,
-        num_feasible=len(fits),
-        infeasible={s: int(tally[s]) for s in LayoutStatus if s is not LayoutStatus.OK},
-        nearest=None if best else _nearest(model, config, profile, space, memory_bytes, status, cluster, constraints),
+        pareto=tuple(worked_out(hunt.front, int(place)) for place in _front(hunt.front)),
+        num_layouts=hunt.num_layouts,
+        num_feasible=hunt.num_feasible,
+        infeasible=tally,
+        num_ties=int(np.count_nonzero(hunt.near <= kept["objective"][0] * (1.0 + fraction))) if best else 0,
+        tie_fraction=fraction,
+        nearest=None,
+        columns={name: values[:MOST_KEPT] for name, values in kept.items()},
+        objective=constraints.objective,
     )
 
 
-def _front(ranked: IntArray, time_s: FloatArray, memory_bytes: FloatArray, used: IntArray) -> IntArray:
-    """Not dominated in (time, memory, accelerators): of at most `MOST_ON_FRONT`, evenly spaced along the front."""
-    if len(ranked) == 0:
-        return ranked
-    costs = np.stack([time_s[ranked], memory_bytes[ranked], used[ranked].astype(np.float64)], axis=1)
-    front = ranked[pareto_front(costs)]
-    if len(front) <= MOST_ON_FRONT:
-        return front
-    return front[np.unique(np.linspace(0, len(front) - 1, MOST_ON_FRONT).astype(np.int64))]
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Hunt:
+    """What has been found so far.
+
+    reach : 1 and the tie width: layouts up to this times the best are wanted, however many.
+    threshold : objective up to which layouts are wanted: those that tie with the best, and the first `top`.
+    """
+
+    top: int
+    reach: float
+    threshold: float = math.inf
+    num_layouts: int = 0
+    num_feasible: int = 0
+    tally: IntArray = field(default_factory=lambda: np.zeros(len(LayoutStatus) + 1, dtype=np.int64))
+    near: FloatArray = field(default_factory=lambda: np.zeros(0))
+    kept: Columns = field(default_factory=lambda: joined([]))
+    front: Columns = field(default_factory=lambda: joined([]))
+
+    def fresh(self) -> _Hunt:
+        """Nothing found, the same wanted."""
+        return _Hunt(top=self.top, reach=self.reach, threshold=self.threshold)
+
+    def add(self, founds: Sequence[Found | _Hunt]) -> None:
+        """Take in some blocks, or other hunts, in their order."""
+        for found in founds:
+            self.num_layouts += found.num_layouts
+            self.num_feasible += found.num_feasible
+            self.tally = self.tally + found.tally
+        self.near = np.concatenate([self.near, *(found.near for found in founds)])
+        self.kept = _best_of(joined([self.kept, *(found.kept for found in founds)]))
+        self.front = joined([self.front, *(found.front for found in founds)])
+        if len(self.front["time_s"]):
+            costs = (self.front[name] for name in ("time_s", "memory_bytes", "num_accelerators"))
+            few = fastest_by_step(*costs)
+            self.front = {name: values[few] for name, values in self.front.items()}
+        each = _one_of_each(self.kept)
+        if len(each) >= self.top:
+            values = self.kept["objective"]
+            wanted = max(float(values[each[self.top - 1]]), float(values[0]) * self.reach)
+            self.threshold = min(self.threshold, wanted)
 
 
-def _nearest(
+def _hunt(
     model: ModelSpec,
     config: StepConfig,
-    profile: FrameworkProfile,
-    space: LayoutArrays,
-    memory_bytes: FloatArray,
-    status: IntArray,
     cluster: ClusterSpec,
+    profile: FrameworkProfile,
     constraints: SearchConstraints,
-) -> tuple[Layout, float] | None:
-    over = np.flatnonzero(status == LayoutStatus.OUT_OF_MEMORY)
-    if len(over) == 0:
-        return None
-    index = int(over[np.argmin(memory_bytes[over])])
-    layout = space.row(index)
-    limit = step_estimate(
-        model, config, cluster, profile, layout, memory_headroom=constraints.memory_headroom
-    ).memory.limit_bytes
-    return layout, float(memory_bytes[index] - limit)
+    *,
+    top: int,
+    front: bool,
+) -> _Hunt:
+    hunt = _Hunt(top=top, reach=1.0 + tie_fraction(profile) if constraints.thorough else 1.0)
+    problem = Problem(
+        model=model,
+        config=with_optimizer(config, profile),
+        cluster=cluster,
+        profile=profile,
+        space=space_of(model, config, cluster, profile, constraints),
+        objective=constraints.objective,
+    )
+    if problem.space.is_empty:
+        return hunt
+    if constraints.thorough:
+        thin = replace(constraints, thorough=False)
+        first = _hunt(model, config, cluster, profile, thin, top=top, front=False)
+        if len(first.kept["objective"]):
+            hunt.threshold = max(first.threshold, float(first.kept["objective"][0]) * hunt.reach)
+    limit = cluster.accelerator.hbm_bytes * (1.0 - constraints.memory_headroom)
+    known = factors(problem)
+    bare, broken = bare_sizes(problem, known)
+    for code, count in broken.items():
+        hunt.tally[code] += count
+    bare = bare.take(bare.floor <= hunt.threshold)
+    if not len(bare):
+        return hunt
+    exposed = least_exposed(problem, bare)
+
+    def one(part: Bare) -> _Hunt:
+        own = hunt.fresh()
+        sizes = with_policies(problem, known, part, own.threshold)
+        _families(problem, sizes, families(problem, known, exposed, sizes, own.threshold), own, limit, front=front)
+        return own
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        start, step = 0, FIRST_SIZES
+        while start < len(bare) and bare.floor[start] <= hunt.threshold:
+            parts = [bare.take(slice(s, s + step)) for s in range(start, start + WORKERS * step, step)]
+            hunt.add(list(pool.map(one, [part for part in parts if len(part)])))
+            start, step = start + WORKERS * step, min(2 * step, MOST_SIZES)
+    return hunt
+
+
+def _families(problem: Problem, sizes: Sizes, open_: Families, hunt: _Hunt, limit_bytes: float, *, front: bool) -> None:
+    """Families, best first: those that may still be wanted are cut into pieces and worked out, the most promising first."""
+    start, step = 0, FIRST_FAMILIES
+    while start < len(open_) and open_.floor[start] <= hunt.threshold:
+        stop = min(start + step, int(np.searchsorted(open_.floor, hunt.threshold, side="right")))
+        chunk = open_.take(slice(start, stop))
+        added = refined(problem, sizes, chunk, limit_bytes)
+        good = np.flatnonzero(chunk.bare + added.min(axis=1) <= hunt.threshold)
+        chunk, added = chunk.take(good), added[good]
+        if not problem.space.thin:
+            chunk, rows = cut(problem, sizes, chunk, DP_AT_A_TIME)
+            added = added[rows]
+        _pieces(problem, sizes, chunk, added, hunt, limit_bytes, front=front)
+        start, step = stop, min(2 * step, MOST_FAMILIES)
+
+
+def _pieces(
+    problem: Problem,
+    sizes: Sizes,
+    chunk: Families,
+    added: FloatArray,
+    hunt: _Hunt,
+    limit_bytes: float,
+    *,
+    front: bool,
+) -> None:
+    """Work out the pieces that may still be wanted, the most promising first."""
+    floor = chunk.bare + added.min(axis=1)
+    order = np.argsort(floor, kind="stable")
+    start, step = 0, FIRST_PIECES
+    while start < len(order) and floor[order[start]] <= hunt.threshold:
+        part = order[start : start + step]
+        part = part[floor[part] <= hunt.threshold]
+        wanted = Wanted(
+            limit_bytes=limit_bytes,
+            near=hunt.threshold,
+            most_kept=MOST_KEPT,
+            front_s=_fastest(hunt) * FRONT_REACH if front else 0.0,
+        )
+        few, more = chunk.take(part), added[part]
+        found = []
+        for block in blocks_of(problem, sizes, few, width=2 if problem.space.thin else DP_AT_A_TIME):
+            index = block.index[block.family[block.family >= 0]]
+            alive = np.asarray((few.bare[index, None] + more[index] <= hunt.threshold).any(axis=0))
+            found.append(work_out(problem, sizes, block, alive, wanted))
+        hunt.add(found)
+        start, step = start + step, min(2 * step, MOST_PIECES)
+
+
+def _fastest(hunt: _Hunt) -> float:
+    return float(hunt.kept["time_s"].min()) if len(hunt.kept["time_s"]) else math.inf
+
+
+def _best_of(columns: Columns) -> Columns:
+    """The best, in order: `MOST_KEPT` of them, and the best of each sizes."""
+    keys = [columns[name] for name in reversed(COLUMNS)]
+    keys += [columns[name] for name in ("memory_bytes", "num_accelerators", "objective")]
+    ranked = np.lexsort(keys)
+    ordered = {name: values[ranked] for name, values in columns.items()}
+    keep = np.zeros(len(ranked), dtype=np.bool_)
+    keep[:MOST_KEPT] = True
+    keep[_one_of_each(ordered)[:MOST_KEPT]] = True
+    return {name: values[keep] for name, values in ordered.items()}
+
+
+def _one_of_each(columns: Columns) -> IntArray:
+    """Of ordered columns the places of the first of each `SIZES`."""
+    if not len(columns["objective"]):
+        return np.zeros(0, dtype=np.int64)
+    code = np.zeros(len(columns["objective"]), dtype=np.int64)
+    for name in SIZES:
+        values = columns[name]
+        code = code * (int(values.max()) + 1) + values
+    _, first = np.unique(code, return_index=True)
+    return np.sort(first)
+
+
+def _layout(columns: Columns, place: int) -> Layout:
+    return LayoutArrays(**{name: columns[name][place : place + 1] for name in COLUMNS}).row(0)
+
+
+def _front(columns: Columns) -> IntArray:
+    """Not dominated in (time, memory, accelerators): of at most `MOST_ON_FRONT`, evenly spaced along the front."""
+    if not len(columns["time_s"]):
+        return np.zeros(0, dtype=np.int64)
+    costs = [columns[name].astype(np.float64) for name in ("time_s", "memory_bytes", "num_accelerators")]
+    found = pareto_front(np.stack(costs, axis=1))
+    if len(found) <= MOST_ON_FRONT:
+        return found
+    return found[np.unique(np.linspace(0, len(found) - 1, MOST_ON_FRONT).astype(np.int64))]

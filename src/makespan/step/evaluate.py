@@ -20,9 +20,9 @@ from makespan.specs.training import StepConfig
 from makespan.step import legality
 from makespan.step.arrays import BoolArray, FloatArray, IntArray, LayoutArrays, StepArrays
 from makespan.step.blocks import ACTIVATION_BYTES
-from makespan.step.data_parallel import data_parallel_times, fully_sharded
+from makespan.step.data_parallel import DataParallelTimes, data_parallel_times, fully_sharded
 from makespan.step.layer import LayerTimes, blocks_of, head_times, layer_times
-from makespan.step.memory import memory_bytes, memory_columns, stage_state, with_optimizer
+from makespan.step.memory import StageState, memory_bytes, memory_columns, stage_loads, stage_state, with_optimizer
 from makespan.step.pipeline import StagePlan, bubble_s, plan_stages
 from makespan.step.ranks import layer_keys, pipeline_distance
 from makespan.step.schedules import PassTimes, batch_s
@@ -198,6 +198,126 @@ def jitter_factor(profile: FrameworkProfile, num_accelerators: IntArray, *, prec
     return 1.0 + each * doublings
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cells:
+    """What depends neither on dp nor on how parameters are sharded; shapes (layouts,), or of an open grid without these axes.
+
+    slots, bubble : of 1F1B.   state : parameters by stage.
+    """
+
+    table: LayerTable
+    plan: StagePlan
+    slots: Slots
+    bubble: FloatArray
+    state: StageState
+
+
+def cells_of(model: ModelSpec, layouts: LayoutArrays, table: LayerTable) -> Cells:
+    """Layers cut over stages, the slowest stage, and the parameters of each."""
+    busy = table.of_kinds(lambda times: times.busy_s)
+    plan = plan_stages(model, layouts, busy_s=busy)
+    slots = slots_of(model, plan, busy, table.rows(table.head.busy_s), layouts.pp > 1)
+    return Cells(
+        table=table,
+        plan=plan,
+        slots=slots,
+        bubble=bubble_s(slots.slot, slots.everything, vpp=layouts.vpp),
+        state=stage_state(model, layouts, plan),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """What depends on dp, but not on how parameters are sharded; shapes (layouts,) or of an open grid.
+
+    count : micro-batches.   slots, bubble : of the schedule.   work : all slots and the bubble. [s]
+    pipe, pipe_exposed, handover, fill : transfers between stages, those that show, turns of chunks, first and last. [s]
+    before_data_s : the step without what data parallelism and the optimizer add. [s]
+    forward_s, backward_s : of one micro-batch on the slowest stage. [s]   factor : of jitter. [-]
+    """
+
+    count: IntArray
+    slots: Slots
+    bubble: FloatArray
+    work: FloatArray
+    pipe: FloatArray
+    pipe_exposed: FloatArray
+    handover: FloatArray
+    fill: FloatArray
+    before_data_s: FloatArray
+    forward_s: FloatArray
+    backward_s: FloatArray
+    factor: FloatArray
+
+
+def batch_of(
+    model: ModelSpec,
+    config: StepConfig,
+    cluster: ClusterSpec,
+    profile: FrameworkProfile,
+    layouts: LayoutArrays,
+    cells: Cells,
+    *,
+    hop_s: FloatArray | None = None,
+) -> Batch:
+    """The micro-batches of a step through the pipeline.
+
+    hop_s : of one activation to the next stage, where it is not to be that of the layouts. [s]
+    """
+    count = layouts.num_micro_batches(config.global_batch)
+    slots, bubble, head = cells.slots, cells.bubble, cells.table.head
+    if some(layouts.schedule):
+        slots, bubble = _other_schedules(model, layouts, cells.table, cells.plan, slots, bubble, count)
+    hop = pipe_traffic_s(model, config, cluster, layouts) if hop_s is None else hop_s
+    computing = count * slots.slot
+    pipe = 2.0 * layouts.vpp * hop * count
+    handover = profile.chunk_overhead_s * where(layouts.pp > 1, layouts.vpp, 0) * count
+    pipe_exposed = maximum(profile.pp_exposed * pipe, pipe - computing)
+    fill = 2.0 * (layouts.pp - 1) * hop
+    work = computing + bubble
+    forward_layers = cells.table.of_kinds(lambda times: times.forward_s)
+    forward = minimum(total(slots.layers, forward_layers) + slots.heads * cells.table.rows(head.forward_s), slots.slot)
+    return Batch(
+        count=count,
+        slots=slots,
+        bubble=bubble,
+        work=work,
+        pipe=pipe,
+        pipe_exposed=pipe_exposed,
+        handover=handover,
+        fill=fill,
+        before_data_s=work + pipe_exposed + handover + fill,
+        forward_s=forward,
+        backward_s=slots.slot - forward,
+        factor=jitter_factor(profile, layouts.num_accelerators, precision=config.precision),
+    )
+
+
+def step_s(
+    model: ModelSpec,
+    config: StepConfig,
+    cluster: ClusterSpec,
+    profile: FrameworkProfile,
+    layouts: LayoutArrays,
+    cells: Cells,
+    batch: Batch,
+) -> tuple[FloatArray, DataParallelTimes]:
+    """The step without jitter, and what data parallelism takes of it. [s]"""
+    data = data_parallel_times(
+        model,
+        config,
+        cluster,
+        profile,
+        layouts,
+        cells.state,
+        num_layers=maximum(sum(cells.plan.first), sum(cells.plan.last)),
+        num_micro_batches=batch.count,
+        forward_s=batch.forward_s,
+        backward_s=batch.backward_s,
+    )
+    return batch.before_data_s + data.exposed_s + data.optimizer_s, data
+
+
 def _evaluate_rows(
     model: ModelSpec,
     config: StepConfig,
@@ -209,82 +329,51 @@ def _evaluate_rows(
     detail: bool,
 ) -> dict[str, FloatArray]:
     """Columns for layouts that break no structural rule."""
-    head = table.head
-    busy = table.of_kinds(lambda times: times.busy_s)
-    plan = plan_stages(model, layouts, busy_s=busy)
-    piped = layouts.pp > 1
-    slots = slots_of(model, plan, busy, table.rows(head.busy_s), piped)
-    count = layouts.num_micro_batches(config.global_batch)
-    bubble = bubble_s(slots.slot, slots.everything, vpp=layouts.vpp)
-    if some(layouts.schedule):
-        slots, bubble = _other_schedules(model, layouts, table, plan, slots, bubble, count)
-
-    hop = pipe_traffic_s(model, config, cluster, layouts)
-    pipe = 2.0 * layouts.vpp * hop * count
-    handover = profile.chunk_overhead_s * where(piped, layouts.vpp * count, 0)
-    pipe_exposed = maximum(profile.pp_exposed * pipe, pipe - count * slots.slot)
-    fill = 2.0 * (layouts.pp - 1) * hop
-    batch = count * slots.slot + bubble
-
-    state = stage_state(model, layouts, plan)
-    forward_layers = table.of_kinds(lambda times: times.forward_s)
-    forward = minimum(total(slots.layers, forward_layers) + slots.heads * table.rows(head.forward_s), slots.slot)
-    data = data_parallel_times(
-        model,
-        config,
-        cluster,
-        profile,
-        layouts,
-        state,
-        num_layers=maximum(sum(plan.first), sum(plan.last)),
-        num_micro_batches=count,
-        forward_s=forward,
-        backward_s=slots.slot - forward,
-    )
-    quiet = batch + pipe_exposed + handover + fill + data.exposed_s + data.optimizer_s
-    factor = jitter_factor(profile, layouts.num_accelerators, precision=config.precision)
-    memory = memory_bytes(model, config, profile, layouts, plan, state, detail=detail)
-
-    ideal = slots_of(model, plan, table.of_kinds(lambda times: times.ideal_s), table.rows(head.ideal_s), piped)
-    ideal_batch = count * ideal.slot + bubble_s(ideal.slot, ideal.everything, vpp=layouts.vpp)
-    if some(layouts.schedule):
-        level = count * (ideal.everything / layouts.pp)
-        ideal_batch = where(layouts.schedule >= int(Schedule.ZERO_BUBBLE), level, ideal_batch)
+    cells = cells_of(model, layouts, table)
+    batch = batch_of(model, config, cluster, profile, layouts, cells)
+    quiet, data = step_s(model, config, cluster, profile, layouts, cells, batch)
+    loads = stage_loads(model, config, profile, layouts, cells.plan, batch.count, every=detail)
+    memory = memory_bytes(model, config, profile, layouts, cells.state, loads, detail=detail)
     hidden_layers = table.of_kinds(lambda times: times.hidden_s)
-    hidden_inside = count * (total(slots.layers, hidden_layers) + slots.heads * table.rows(head.hidden_s))
+    slots, count = batch.slots, batch.count
+    hidden_inside = count * (total(slots.layers, hidden_layers) + slots.heads * table.rows(table.head.hidden_s))
+    sent = batch.pipe + batch.handover + batch.fill + data.traffic_s + data.optimizer_s
     columns = {
-        "time_s": quiet * factor,
-        "lower_s": maximum(ideal_batch, data.traffic_s),
-        "upper_s": (batch + hidden_inside + pipe + handover + fill + data.traffic_s + data.optimizer_s) * factor,
+        "time_s": quiet * batch.factor,
+        "lower_s": maximum(_ideal_batch_s(model, layouts, cells, count), data.traffic_s),
+        "upper_s": (batch.work + hidden_inside + sent) * batch.factor,
         "memory_bytes": memory.total_bytes,
     }
     if detail:
         columns |= _detail(table, slots, count)
         sharded = fully_sharded(layouts)
         columns |= {
-            "time.pp": pipe_exposed + handover + fill,
+            "time.pp": batch.pipe_exposed + batch.handover + batch.fill,
             "time.dp": where(sharded, 0.0, data.exposed_s),
             "time.fsdp": where(sharded, data.exposed_s, 0.0),
-            "time.bubble": bubble,
+            "time.bubble": batch.bubble,
             "time.optimizer": data.optimizer_s,
-            "time.jitter": quiet * (factor - 1.0),
-            "hidden.pp": pipe - pipe_exposed,
+            "time.jitter": quiet * (batch.factor - 1.0),
+            "hidden.pp": batch.pipe - batch.pipe_exposed,
             "hidden.dp": where(sharded, 0.0, data.traffic_s - data.exposed_s),
             "hidden.fsdp": where(sharded, maximum(data.traffic_s - data.exposed_s, 0.0), 0.0),
-            "memory.stage": memory.stage * 1.0,
+            "memory.stage": memory.stage + 0.0 * memory.total_bytes,
             "executed_flop": _executed_flop(model, config, layouts, table),
         }
         columns |= memory_columns(memory)
     return columns
 
 
-def _memory_of_rows(
-    model: ModelSpec, config: StepConfig, profile: FrameworkProfile, layouts: LayoutArrays, table: LayerTable
-) -> FloatArray:
-    """Peak bytes of layouts that break no structural rule, without their times. Shape (layouts,). [B]"""
-    plan = plan_stages(model, layouts, busy_s=table.of_kinds(lambda times: times.busy_s))
-    state = stage_state(model, layouts, plan)
-    return memory_bytes(model, config, profile, layouts, plan, state).total_bytes
+def _ideal_batch_s(model: ModelSpec, layouts: LayoutArrays, cells: Cells, count: IntArray) -> FloatArray:
+    """All micro-batches with every kernel at peak rate and nothing sent. [s]"""
+    table, piped = cells.table, layouts.pp > 1
+    layers = table.of_kinds(lambda times: times.ideal_s)
+    ideal = slots_of(model, cells.plan, layers, table.rows(table.head.ideal_s), piped)
+    batch = count * ideal.slot + bubble_s(ideal.slot, ideal.everything, vpp=layouts.vpp)
+    if some(layouts.schedule):
+        level = count * (ideal.everything / layouts.pp)
+        batch = where(layouts.schedule >= int(Schedule.ZERO_BUBBLE), level, batch)
+    return batch
 
 
 def _executed_flop(model: ModelSpec, config: StepConfig, layouts: LayoutArrays, table: LayerTable) -> FloatArray:
@@ -318,7 +407,6 @@ def evaluate(
     *,
     memory_headroom: float = 0.0,
     detail: bool = False,
-    fitting_only: bool = False,
 ) -> StepArrays:
     """Time, bounds, memory and status of every layout.
 
@@ -327,8 +415,6 @@ def evaluate(
     layouts : columns of shape (layouts,).
     memory_headroom : share of the accelerator's memory that must stay free. [-]
     detail : also fill `StepArrays.detail`: `time.*` (adds up to the time), `hidden.*`, `memory.*`, `executed_flop`.
-    fitting_only : leave the times of layouts that lack memory NaN. Most of a search's space lacks memory, so this is
-        several times faster.
 
     Returns
     -------
@@ -339,8 +425,6 @@ def evaluate(
         code, numbers = evaluate_alone(
             model, config, cluster, profile, layouts.squeezed(), memory_headroom=memory_headroom, detail=detail
         )
-        if fitting_only and code:
-            numbers = dict.fromkeys(numbers, np.nan) | {"memory_bytes": numbers["memory_bytes"]}
         return _as_arrays(np.array([code]), dict(zip(numbers, np.array([*numbers.values()])[:, None], strict=True)))
     config = with_optimizer(config, profile)
     limit = cluster.accelerator.hbm_bytes * (1.0 - memory_headroom)
@@ -361,14 +445,6 @@ def evaluate(
             few, piece = rows, table
             if len(rows) > CHUNK_ROWS:
                 few, piece = rows.take(chunk), table.take(chunk)
-            if fitting_only:
-                needs = _memory_of_rows(model, config, profile, few, piece)
-                results["memory_bytes"][runnable[chunk]] = needs
-                enough = np.flatnonzero(needs <= limit)
-                if not len(enough):
-                    continue
-                chunk = chunk[enough]
-                few, piece = few.take(enough), piece.take(enough)
             columns = _evaluate_rows(model, config, cluster, profile, few, piece, detail=detail)
             for name, values in columns.items():
                 if name not in results:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
+from typing import Any
 
 import numpy as np
 
@@ -125,20 +126,21 @@ def stage_state(model: ModelSpec, layouts: LayoutArrays, plan: StagePlan) -> Sta
 class Memory:
     """Peak bytes of the fullest accelerator. Shapes (layouts,).
 
-    total_bytes : on the device.   allocated_bytes : by tensors.   stage : where that is (0 first, pp - 1 last).
-    by_kind : of the fullest stage.   by_group : the same by group of stages. Both only on request.
+    total_bytes : on the device.   allocated_bytes : by tensors.
+    stage : where that is (0 first, pp - 1 last).   by_kind : of the fullest stage.   by_group : the same by group of stages.
+        All three only on request.
     """
 
     total_bytes: FloatArray
     allocated_bytes: FloatArray
-    stage: IntArray
+    stage: IntArray | int = 0
     by_kind: Mapping[str, FloatArray] = field(default_factory=dict)
-    by_group: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
+    by_group: Mapping[str, Mapping[str, FloatArray | float]] = field(default_factory=dict)
 
 
 def memory_columns(memory: Memory) -> dict[str, FloatArray]:
     """The parts of a detailed `Memory` by column name: `memory.<kind>`, `memory of <group>.<kind>`."""
-    columns = {f"memory.{kind}": size for kind, size in memory.by_kind.items()}
+    columns: dict[str, Any] = {f"memory.{kind}": size for kind, size in memory.by_kind.items()}
     for group, kinds in memory.by_group.items():
         columns |= {f"memory of {group}.{kind}": size for kind, size in kinds.items()}
     return columns
@@ -173,7 +175,9 @@ class _PerParameter:
 def data_shards(layouts: LayoutArrays) -> tuple[FloatArray, FloatArray]:
     """Ranks that split a shared parameter, and those that split an expert. HSDP splits inside `shard_size` ranks. [-]"""
     data = layouts.cp * layouts.dp
-    inside = where(layouts.shard_size > 0, minimum(layouts.shard_size, data), data)
+    inside: IntArray = data
+    if some(layouts.shard_size > 0):
+        inside = where(layouts.shard_size > 0, minimum(layouts.shard_size, data), data)
     experts = maximum(layouts.tp * inside // (layouts.ep * layouts.etp), 1)
     return inside * 1.0, experts * 1.0
 
@@ -301,13 +305,80 @@ def _buffer_bytes(model: ModelSpec, config: StepConfig, layouts: LayoutArrays, s
     return where(sharded, gathered, 0.0)
 
 
-def memory_bytes(
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StageLoad:
+    """What one group of stages holds beside parameters and their state, at its peak; shape (layouts,). [B]
+
+    index : of the stage.   exists : where a layout has such a stage and it is none of those looked at before.
+    activations, logits : saved and working ones; at the loss. `both` together.
+    """
+
+    name: str
+    index: IntArray | int
+    exists: BoolArray | bool
+    activations: FloatArray
+    logits: FloatArray | float
+    both: FloatArray
+
+
+def stage_loads(
     model: ModelSpec,
     config: StepConfig,
     profile: FrameworkProfile,
     layouts: LayoutArrays,
     plan: StagePlan,
+    num_micro_batches: IntArray,
+    *,
+    every: bool = False,
+    least: bool = False,
+) -> tuple[StageLoad, ...]:
+    """Activations and logits of the stages that may be the fullest, whatever the sharding of parameters and their state.
+
+    every : all groups of stages, not only those that can be fuller than another.
+    least : with groups of pp micro-batches under interleaving, the smallest there are: no layout that differs in dp alone
+        and has as many micro-batches or more holds less.
+    """
+    tokens = layouts.micro_batch * (config.seq_len / layouts.cp)
+    kept_per_token, working = _activations(model, config, profile, layouts)
+    if model.moe is not None:
+        sent = 2.0 * SAVED_BYTES * model.moe.top_k / layouts.tp * config.load_imbalance * routed_width(model)
+        working = working + where(layouts.ep * layouts.etp > 1, sent, 0.0)
+    kept, working = tuple(size * tokens for size in kept_per_token), working * tokens
+    loss = _loss_bytes(model, profile, layouts) * tokens
+    interleaved = not least and some(layouts.vpp > 1)
+    group = micro_batch_group(layouts.pp, layouts.vpp, num_micro_batches) if interleaved else layouts.pp
+    loads = []
+    for stage in _stages(model, layouts, plan, every=every):
+        held = micro_batches_held(layouts, num_micro_batches, stage.index, group)
+        saved = total(stage.layers, kept) * held
+        if stage.heads is None:
+            activations, logits = saved + working, 0.0
+            both = activations
+        else:
+            at_the_loss = loss * stage.heads
+            is_peak = at_the_loss > working
+            activations, logits = where(is_peak, saved, saved + working), where(is_peak, at_the_loss, 0.0)
+            both = saved + maximum(at_the_loss, working)
+        loads.append(
+            StageLoad(
+                name=stage.name,
+                index=stage.index,
+                exists=stage.exists,
+                activations=activations,
+                logits=logits,
+                both=both,
+            )
+        )
+    return tuple(loads)
+
+
+def memory_bytes(
+    model: ModelSpec,
+    config: StepConfig,
+    profile: FrameworkProfile,
+    layouts: LayoutArrays,
     state: StageState,
+    loads: tuple[StageLoad, ...],
     *,
     detail: bool = False,
 ) -> Memory:
@@ -315,7 +386,8 @@ def memory_bytes(
 
     Parameters
     ----------
-    detail : also give the kinds, of the fullest stage and of each group of stages.
+    loads : of every group of stages (`stage_loads`); with `detail` of all of them.
+    detail : also say which stage that is, and give the kinds, of the fullest stage and of each group of stages.
 
     Notes
     -----
@@ -328,20 +400,25 @@ def memory_bytes(
     Left out: 32-bit copies that some optimizers make during the update, when activations are gone; tensors of data
     loading and logging; static buffers that are not the framework allocator's.
     """
-    terms = _terms(model, config, profile, layouts, state)
-    peak, place = filled(layouts.shape, -1.0), 0 * layouts.pp
-    groups: dict[str, dict[str, FloatArray]] = {}
-    for stage in _stages(model, layouts, plan, every=detail):
-        kinds = _stage_kinds(terms, layouts, stage, state)
-        allocated = sum(kinds.values(), start=filled(layouts.shape, 0.0))
-        # Of equals the earlier stage counts; the last one comes first here.
-        fuller = (allocated >= peak) if stage.name == "first" else (allocated > peak)
-        fuller = fuller & stage.exists
-        peak, place = where(fuller, allocated, peak), where(fuller, stage.index, place)
+    shards, expert_shards = data_shards(layouts)
+    shared = _per_parameter(config, profile, layouts, shards)
+    experts = None if model.moe is None else _per_parameter(config, profile, layouts, expert_shards)
+    buffers = _buffer_bytes(model, config, layouts, state)
+    peak: FloatArray = filled(layouts.shape, -1.0)
+    place: IntArray | int = 0
+    groups: dict[str, dict[str, FloatArray | float]] = {}
+    for load in loads:
+        kinds = _state_bytes(shared, experts, layouts, load.name, state) | {"buffers": buffers}
+        allocated = sum(kinds.values()) + load.both
         if detail:
+            # Of equals the earlier stage counts; the last one comes first here.
+            fuller = (allocated >= peak) if load.name == "first" else (allocated > peak)
+            place = where(fuller & load.exists, load.index, place)
+            kinds |= {"activations": load.activations, "logits": load.logits}
             kinds["fragmentation"] = profile.fragmentation_fraction * allocated
-            kinds["overhead"] = filled(layouts.shape, profile.memory_overhead_bytes)
-            groups[stage.name] = {kind: where(stage.exists, size, np.nan) for kind, size in kinds.items()}
+            kinds["overhead"] = profile.memory_overhead_bytes
+            groups[load.name] = {kind: where(load.exists, size, np.nan) for kind, size in kinds.items()}
+        peak = maximum(peak, where(load.exists, allocated, -1.0))
     by_kind = {}
     if detail:
         chosen = [groups[name] for name in GROUPS]
@@ -358,50 +435,8 @@ def memory_bytes(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Terms:
-    """What all stages of a layout share, shape (layouts,). Bytes."""
-
-    shared: _PerParameter
-    experts: _PerParameter | None
-    kept: ByKind
-    working: FloatArray
-    loss: FloatArray
-    buffers: FloatArray | float
-    micro_batches: IntArray
-    group: IntArray
-    dual: FloatArray | None
-
-
-def _terms(
-    model: ModelSpec, config: StepConfig, profile: FrameworkProfile, layouts: LayoutArrays, state: StageState
-) -> _Terms:
-    count = layouts.num_micro_batches(config.global_batch)
-    tokens = layouts.micro_batch * (config.seq_len / layouts.cp)
-    shards, expert_shards = data_shards(layouts)
-    kept, working = _activations(model, config, profile, layouts)
-    if model.moe is not None:
-        sent = 2.0 * SAVED_BYTES * model.moe.top_k / layouts.tp * config.load_imbalance * routed_width(model)
-        working = working + where(layouts.ep * layouts.etp > 1, sent, 0.0)
-    dual = layouts.schedule == int(Schedule.DUALPIPE)
-    return _Terms(
-        shared=_per_parameter(config, profile, layouts, shards),
-        experts=None if model.moe is None else _per_parameter(config, profile, layouts, expert_shards),
-        kept=tuple(size * tokens for size in kept),
-        working=working * tokens,
-        loss=_loss_bytes(model, profile, layouts) * tokens,
-        buffers=_buffer_bytes(model, config, layouts, state),
-        micro_batches=count,
-        group=micro_batch_group(layouts.pp, layouts.vpp, count) if some(layouts.vpp > 1) else layouts.pp,
-        dual=where(dual, 1.0, 0.0) if some(dual) else None,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Stage:
-    """One group of stages. layers : by kind and layout.   index : of the stage.   heads : logits computed there, or None.
-
-    exists : where a layout has such a stage and it is none of those looked at before.
-    """
+    """One group of stages. layers : by kind and layout.   heads : logits computed there, or None. See `StageLoad`."""
 
     name: str
     index: IntArray | int
@@ -431,38 +466,28 @@ def _stages(model: ModelSpec, layouts: LayoutArrays, plan: StagePlan, *, every: 
     return stages
 
 
-def _stage_kinds(
-    terms: _Terms, layouts: LayoutArrays, stage: _Stage, state: StageState
+def _state_bytes(
+    per_shared: _PerParameter, per_expert: _PerParameter | None, layouts: LayoutArrays, name: str, state: StageState
 ) -> dict[str, FloatArray | float]:
-    """Allocated bytes of one stage at its peak, by kind."""
-    shared, experts = state.of(stage.name)
-    held = micro_batches_held(layouts, terms.micro_batches, stage.index, terms.group)
-    saved = total(stage.layers, terms.kept) * held
-    optimizer = terms.shared.optimizer * shared
-    if terms.experts is not None:
-        optimizer = optimizer + terms.experts.optimizer * experts
-    if terms.dual is not None:
+    """Weights, gradients and optimizer state of a rank of one group of stages. [B]"""
+    shared, experts = state.of(name)
+    optimizer = per_shared.optimizer * shared
+    if per_expert is not None:
+        optimizer = optimizer + per_expert.optimizer * experts
+    if some(layouts.schedule == int(Schedule.DUALPIPE)):
         # A rank holds this stage and its mirror image, and shares the optimizer's state with the rank that holds them too.
-        other_shared, other_experts = state.of(_MIRROR[stage.name])
-        mirrored = terms.shared.optimizer * other_shared
-        if terms.experts is not None:
-            mirrored = mirrored + terms.experts.optimizer * other_experts
-            experts = experts + terms.dual * other_experts
-        shared = shared + terms.dual * other_shared
-        optimizer = optimizer + terms.dual * (mirrored - optimizer) / 2.0
-    weights, gradients = terms.shared.weights * shared, terms.shared.gradients * shared
-    if terms.experts is not None:
-        weights, gradients = weights + terms.experts.weights * experts, gradients + terms.experts.gradients * experts
-    kinds: dict[str, FloatArray | float] = {"weights": weights, "gradients": gradients, "optimizer": optimizer}
-    if stage.heads is None:
-        return kinds | {"activations": saved + terms.working, "logits": 0.0, "buffers": terms.buffers}
-    loss = terms.loss * stage.heads
-    at_loss = loss > terms.working
-    return kinds | {
-        "activations": where(at_loss, saved, saved + terms.working),
-        "logits": where(at_loss, loss, 0.0),
-        "buffers": terms.buffers,
-    }
+        dual = where(layouts.schedule == int(Schedule.DUALPIPE), 1.0, 0.0)
+        other_shared, other_experts = state.of(_MIRROR[name])
+        mirrored = per_shared.optimizer * other_shared
+        if per_expert is not None:
+            mirrored = mirrored + per_expert.optimizer * other_experts
+            experts = experts + dual * other_experts
+        shared = shared + dual * other_shared
+        optimizer = optimizer + dual * (mirrored - optimizer) / 2.0
+    weights, gradients = per_shared.weights * shared, per_shared.gradients * shared
+    if per_expert is not None:
+        weights, gradients = weights + per_expert.weights * experts, gradients + per_expert.gradients * experts
+    return {"weights": weights, "gradients": gradients, "optimizer": optimizer}
 
 
 _MIRROR = {"first": "last", "last": "first", "middle": "middle", "before last": "middle"}

@@ -8,6 +8,9 @@ multi-token-prediction layers. All sizes broadcast.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from makespan.rows import ByKind, Rows, filled, largest, maximum, minimum, where
 from makespan.specs.model import ModelSpec
@@ -52,6 +55,16 @@ def _split(layers: Rows, kinds: tuple[LayerKind, ...], model: ModelSpec, slower:
     )
 
 
+def _same(values: IntArray) -> IntArray:
+    """The number itself where all layouts have the same one: what follows from it then has fewer axes."""
+    if not isinstance(values, np.ndarray) or values.size == 0:
+        return values
+    first = values.flat[0]
+    same: Any = first.item() if (values == first).all() else values
+    found: IntArray = same
+    return found
+
+
 def plan_stages(model: ModelSpec, layouts: LayoutArrays, *, busy_s: ByKind) -> StagePlan:
     """Cut the layers of a model over the stages of each layout.
 
@@ -66,7 +79,7 @@ def plan_stages(model: ModelSpec, layouts: LayoutArrays, *, busy_s: ByKind) -> S
     spare = chunk * chunks - model.num_layers
     to_head = minimum(spare, chunk)
     last = maximum(body - to_head, 0)
-    slower = largest(busy_s)
+    slower = _same(largest(busy_s))
     body_split = _split(body, kinds, model, slower)
     first_split, last_split = body_split, _split(last, kinds, model, slower)
     if len(kinds) > 1 and not _is_mixed(model):

@@ -1,0 +1,554 @@
+"""What no layout of a family can beat: lower bounds that let the search leave most of the space out, with proof.
+
+A family fixes everything but dp and how parameters are sharded. Let T be the seconds that all stages together work on one
+micro-batch of b sequences. The slowest of pp stages works at least T / pp on it, and a step of 1F1B with n micro-batches takes
+at least n t + (T - t) / vpp for a slowest stage of t: never less than T ((n - 1/vpp) / pp + 1/vpp). With n = ceil(B / (b dp))
+for the largest dp that N accelerators allow, the factor of T depends on tp cp, the unit of dp, b and the pipeline alone. The
+bounds, each dearer and sharper than the one before:
+
+1. Sizes (mesh, experts, micro-batch), every recompute policy at once: T without recomputation times the least factor of all
+   pipelines. Recomputation only adds kernels, and a kernel hides at most as much traffic as it lasts.
+2. The same with the recompute policy and offloading known.
+3. T times the factor of one pipeline, and what data parallelism shows at least (`least_exposed`).
+4. Slots and bubble of the family's own slowest stage, and the same.
+
+`blocks.refined` adds the last: transfers, data parallelism under each sharding, the optimizer, and memory; and it cuts families
+into pieces of their range of dp. Jitter counts for the fewest accelerators. What a bound leaves out is never negative. Zero-bubble and DualPipe count without their bubble. Other orders of ranks than the default spread the groups of a
+layer further, so its times in the default order are the least.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makespan.search.objectives import objective_floor, objective_values
+from makespan.search.space import Space, dp_range, dp_unit
+from makespan.specs.hardware import ClusterSpec, FrameworkProfile
+from makespan.specs.layout import Schedule
+from makespan.specs.model import ModelSpec
+from makespan.specs.search import Objective
+from makespan.specs.training import StepConfig
+from makespan.step import LayoutArrays, legality
+from makespan.step.data_parallel import data_parallel_times
+from makespan.step.evaluate import LayerTable, all_layers, jitter_factor, layer_table, slots_of
+from makespan.step.features import lacking
+from makespan.step.memory import stage_state
+from makespan.step.pipeline import bubble_s, plan_stages
+from makespan.workload import layer_kinds
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+ROUNDING = 1.0 - 1e-9
+"""Bounds are taken this much lower: the same sums in another order differ in the last digits."""
+
+CELLS_AT_A_TIME = 1 << 17
+"""Sizes with a pipeline whose bounds are worked out together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Problem:
+    """What is searched: everything that the formulas need, and the space."""
+
+    model: ModelSpec
+    config: StepConfig
+    cluster: ClusterSpec
+    profile: FrameworkProfile
+    space: Space
+    objective: Objective
+
+    @property
+    def size(self) -> int:
+        return self.cluster.num_accelerators
+
+    @property
+    def specs(self) -> tuple[ModelSpec, StepConfig, ClusterSpec, FrameworkProfile]:
+        return self.model, self.config, self.cluster, self.profile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sizes:
+    """Families by their sizes, recompute policy and offloading; flat arrays of one shape.
+
+    mesh, expert, place : of the space's meshes, expert pairs and micro-batches.
+    kinds_s, head_s : a layer of each kind and the head, one micro-batch.   busy_s : T, all of them. [s]
+    budget : what T times a pipeline's factor may be.
+    """
+
+    mesh: IntArray
+    expert: IntArray
+    place: IntArray
+    micro_batch: IntArray
+    recompute: IntArray
+    offload: IntArray
+    ep_overlap: IntArray
+    cuda_graphs: IntArray
+    kinds_s: tuple[FloatArray, ...]
+    head_s: FloatArray
+    busy_s: FloatArray
+    budget: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.mesh)
+
+    def take(self, index: Any) -> Sizes:
+        """Some of them."""
+        flat = {name: getattr(self, name)[index] for name in self.__dataclass_fields__ if name != "kinds_s"}
+        return Sizes(kinds_s=tuple(seconds[index] for seconds in self.kinds_s), **flat)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Families:
+    """Families with their pipeline and order, and a piece of their range of dp; flat arrays of one shape.
+
+    size : row of `Sizes`.   pipe : of the space.   order : of ranks.   least, most : dp, in units of `unit`.
+    slot_s, bubble_s : of a micro-batch on the slowest stage, and of the step; of other schedules than 1F1B at least. [s]
+    bare : bound of slots and bubble alone, in the units of the objective.   floor : what no layout of the family goes below.
+    """
+
+    size: IntArray
+    pipe: IntArray
+    order: IntArray
+    unit: IntArray
+    least: IntArray
+    most: IntArray
+    slot_s: FloatArray
+    bubble_s: FloatArray
+    bare: FloatArray
+    floor: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+    def take(self, index: Any) -> Families:
+        """Some of them."""
+        return Families(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
+
+
+def _axis(values: Any) -> IntArray:
+    return np.array([int(value) for value in values], dtype=np.int64)
+
+
+USUAL: dict[str, Any] = {
+    **dict.fromkeys(("tp", "pp", "cp", "dp", "ep", "etp", "vpp", "micro_batch", "sharding", "sequence_parallel"), 1),
+    **dict.fromkeys(
+        ("recompute", "schedule", "cp_kind", "shard_size", "offload", "cuda_graphs", "order", "ep_overlap"), 0
+    ),
+}
+"""Columns of a grid that are not given."""
+
+POLICY = ("recompute", "offload", "ep_overlap", "cuda_graphs")
+
+
+def grid_columns(**columns: Any) -> LayoutArrays:
+    """Columns of a grid: what is not given is the plain number that all layouts share."""
+    return LayoutArrays(**(USUAL | columns))
+
+
+def size_columns(space: Space, sizes: Sizes) -> dict[str, Any]:
+    """The columns of families by their sizes and policies."""
+    given = _size_columns(space, mesh=sizes.mesh, expert=sizes.expert, micro_batch=sizes.micro_batch)
+    return given | {name: getattr(sizes, name) for name in POLICY}
+
+
+def _size_columns(space: Space, *, mesh: IntArray, expert: IntArray, micro_batch: IntArray) -> dict[str, Any]:
+    columns: dict[str, Any] = {
+        name: _axis(getattr(each, name) for each in space.meshes)[mesh] for name in ("tp", "cp", "cp_kind")
+    }
+    for index, name in enumerate(("ep", "etp")):
+        columns[name] = _axis(pair[index] for pair in space.experts)[expert]
+    return columns | {"micro_batch": micro_batch}
+
+
+def _everything(problem: Problem, table: LayerTable, pick: str) -> FloatArray:
+    """Seconds of every layer and head for one micro-batch, summed over the stages."""
+    layers = tuple(getattr(times, pick) for times in table.kinds)
+    return all_layers(problem.model, layers, getattr(table.head, pick))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Factors:
+    """What T is multiplied by at least; `values` of shape (combinations, pipes), infinite where there is no layout.
+
+    at : combination of each mesh, expert pair and micro-batch. Shape (meshes, experts, micro-batches).
+    """
+
+    at: IntArray
+    values: FloatArray
+
+    @property
+    def least(self) -> FloatArray:
+        """Of all pipelines. Shape (combinations,)."""
+        found: FloatArray = self.values.min(axis=1)
+        return found
+
+
+def factors(problem: Problem) -> Factors:
+    """The least objective of a step for one second of T, by tp * cp, unit of dp, micro-batch and pipeline."""
+    space, batch = problem.space, problem.config.global_batch
+    tp, cp = (_axis(getattr(mesh, name) for mesh in space.meshes)[:, None, None] for name in ("tp", "cp"))
+    ep, etp = (_axis(pair[k] for pair in space.experts)[None, :, None] for k in (0, 1))
+    sizes = _axis(space.micro_batches)
+    unit = dp_unit(tp, cp, ep, etp)
+    ranks, units = tp * cp + 0 * unit, unit + 0 * (tp * cp)
+    code = (ranks * (int(units.max()) + 1) + units) * len(sizes) + np.arange(len(sizes))
+    _, first, at = np.unique(code.ravel(), return_index=True, return_inverse=True)
+    place = np.unravel_index(first, code.shape)
+    shape = (*code.shape[:2], 1)
+    ranks, unit = (np.broadcast_to(v, shape)[place[0], place[1], 0][:, None] for v in (ranks, units))
+    micro_batch = sizes[place[2]][:, None]
+    pp, vpp, schedule = (_axis(getattr(pipe, name) for pipe in space.pipes) for name in ("pp", "vpp", "schedule"))
+    # Pipelines with the same stages, interleaved or not, have the same range of dp.
+    kinds, of_pipe = np.unique(2 * pp + (vpp > 1), return_inverse=True)
+    stages, turns = kinds // 2, np.where(kinds % 2 > 0, kinds // 2, 1)
+    least, most = dp_range(space, ranks * stages, micro_batch, unit, turns, global_batch=batch, size=problem.size)
+    possible = least <= most
+    least, most = np.maximum(least, 1) * unit, np.maximum(most, 1) * unit
+    jitter = jitter_factor(problem.profile, ranks * stages * least, precision=problem.config.precision)
+    rounds = np.ceil(batch / (micro_batch * most))
+    if problem.objective is Objective.TIME:
+        slots, passages = rounds, np.ones_like(rounds)
+    else:
+        slots = ranks * stages * np.maximum(np.ceil(batch / micro_batch), least * rounds)
+        passages = 1.0 * ranks * stages * least
+    share = np.where(schedule == int(Schedule.ONE_F_ONE_B), 1.0 / vpp, 0.0)
+    slots, passages, jitter = slots[:, of_pipe], passages[:, of_pipe] * share, jitter[:, of_pipe]
+    values = ((slots - passages) / pp + passages) * jitter
+    return Factors(at=at.reshape(code.shape), values=np.where(possible[:, of_pipe], values, np.inf))
+
+
+def budgets(problem: Problem, columns: LayoutArrays, table: LayerTable, threshold: float) -> FloatArray:
+    """What T times its factor may be for the threshold to be met, whatever the pipeline."""
+    if problem.objective is not Objective.ENERGY or not math.isfinite(threshold):
+        return np.asarray(threshold / ROUNDING)
+    # The part of the energy that work takes does not depend on the pipeline; the rest is idle power for what is spent.
+    fixed = _with_work(problem, columns, table, 0.0)
+    return np.asarray((threshold / ROUNDING - fixed) / max(problem.cluster.node.idle_per_accelerator_w, 1e-9))
+
+
+def _with_work(problem: Problem, columns: LayoutArrays, table: LayerTable, spent: FloatArray | float) -> FloatArray:
+    """Energy of accelerator time spent and of the kernels of all ranks, which no pipeline changes. [J]"""
+    micro_batches = problem.config.global_batch / columns.micro_batch
+    working = _everything(problem, table, "compute_s") * (micro_batches * (columns.tp * columns.cp))
+    energy = objective_values(problem.objective, problem.cluster, time_s=spent, num_accelerators=1.0, working_s=working)
+    return np.asarray(energy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bare:
+    """Families by mesh, experts and micro-batch alone: their places in the space, and bound 1. Flat, best first."""
+
+    mesh: IntArray
+    expert: IntArray
+    place: IntArray
+    floor: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.mesh)
+
+    def take(self, index: Any) -> Bare:
+        """Some of them."""
+        return Bare(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
+
+
+def bare_sizes(problem: Problem, known: Factors) -> tuple[Bare, dict[int, int]]:
+    """Families by sizes that break no rule, by bound 1; and how many break which rule, by code."""
+    space = problem.space
+    shape = (len(space.meshes), len(space.experts), len(space.micro_batches))
+    tp, cp, kind = (_axis(getattr(mesh, n) for mesh in space.meshes)[:, None, None] for n in ("tp", "cp", "cp_kind"))
+    ep, etp = (_axis(pair[k] for pair in space.experts)[None, :, None] for k in (0, 1))
+    batch = _axis(space.micro_batches)[None, None, :]
+    unit = dp_unit(tp, cp, ep, etp)
+    columns = grid_columns(
+        tp=tp,
+        cp=cp,
+        cp_kind=kind,
+        ep=ep,
+        etp=etp,
+        micro_batch=batch,
+        dp=unit if space.dp is None else space.dp,
+        ep_overlap=int(space.ep_overlap),
+        cuda_graphs=int(space.cuda_graphs),
+    )
+    status = np.broadcast_to(legality.structural_status(*problem.specs[:3], columns), shape)
+    codes, counts = np.unique(status[status > 0], return_counts=True)
+    off: Any = 0
+    bare = replace(columns, ep_overlap=off, cuda_graphs=off, sharding=off)
+    least = known.least[known.at]
+    good = (status == 0) & np.isfinite(least) & (blocked(problem, bare) == 0)
+    with np.errstate(all="ignore"):  # combinations that break a rule have no meaning
+        table = layer_table(*problem.specs, columns)
+        floor = np.broadcast_to(_everything(problem, table, "busy_s") * least, shape)
+        if problem.objective is Objective.ENERGY:
+            floor = _with_work(problem, columns, table, floor)
+    mesh, expert, place = np.nonzero(good)
+    found = Bare(mesh=mesh, expert=expert, place=place, floor=floor[good] * ROUNDING)
+    order = np.argsort(found.floor, kind="stable")
+    return found.take(order), dict(zip(codes.tolist(), counts.tolist(), strict=True))
+
+
+def with_policies(problem: Problem, known: Factors, bare: Bare, threshold: float) -> Sizes:
+    """Bound 2 on an open grid of sizes and policies: those that are not above the threshold."""
+    space = problem.space
+    policies = {name: _axis(getattr(policy, name) for policy in space.policies) for name in POLICY}
+    micro_batch = _axis(space.micro_batches)[bare.place]
+    at = _size_columns(space, mesh=bare.mesh, expert=bare.expert, micro_batch=micro_batch)
+    sizes = {name: column[:, None] for name, column in at.items()}
+    columns = grid_columns(**sizes, **{name: column[None, :] for name, column in policies.items()})
+    shape = (len(bare), len(space.policies))
+    table = layer_table(*problem.specs, columns)
+    busy = np.broadcast_to(_everything(problem, table, "busy_s"), shape)
+    budget = np.broadcast_to(budgets(problem, columns, table, threshold), shape)
+    floor = busy * known.least[known.at[bare.mesh, bare.expert, bare.place]][:, None]
+    # Without experts over ranks there is nothing to overlap: one of the two switches is enough.
+    twice = (columns.ep == 1) & (columns.ep_overlap > 0) & (len({p.ep_overlap for p in space.policies}) > 1)
+    row, policy = np.nonzero((floor <= budget) & np.logical_not(twice))
+
+    def picked(values: FloatArray) -> FloatArray:
+        return np.broadcast_to(values, shape)[row, policy]
+
+    return Sizes(
+        mesh=bare.mesh[row],
+        expert=bare.expert[row],
+        place=bare.place[row],
+        micro_batch=micro_batch[row],
+        **{name: column[policy] for name, column in policies.items()},
+        kinds_s=tuple(picked(times.busy_s) for times in table.kinds),
+        head_s=picked(table.head.busy_s),
+        busy_s=picked(busy),
+        budget=picked(budget),
+    )
+
+
+def least_exposed(problem: Problem, bare: Bare) -> FloatArray:
+    """What shows of data-parallel traffic at least, whatever is recomputed and however long the passes are. [s]
+
+    Returns
+    -------
+    Shape (meshes * expert pairs, pipes), jitter included; for other objectives than time accelerator time. 0 for pairs that
+    `bare` has not.
+
+    Notes
+    -----
+    Under the kindest sharding, for the fewest replicas, behind passes that never end: the share that always shows under
+    ZeRO-1, and edges and contention under ZeRO-3. Which kind of layer fills the fullest stage is left open: the least of
+    both. Tiers further out only add to the traffic of more replicas.
+    """
+    space, config, model = problem.space, problem.config, problem.model
+    code = np.unique(bare.mesh * len(space.experts) + bare.expert)
+    mesh, expert = code // len(space.experts), code % len(space.experts)
+    at = _size_columns(space, mesh=mesh, expert=expert, micro_batch=np.full(len(code), space.micro_batches[-1]))
+    pp, vpp = (_axis(getattr(pipe, name) for pipe in space.pipes)[None, :] for name in ("pp", "vpp"))
+    wide = {name: column[:, None] for name, column in at.items()}
+    unit = dp_unit(wide["tp"], wide["cp"], wide["ep"], wide["etp"])
+    turns = np.where(vpp > 1, pp, 1)
+    # The largest micro-batch leaves the fewest replicas.
+    least, _ = dp_range(
+        space,
+        wide["tp"] * wide["cp"] * pp,
+        wide["micro_batch"],
+        unit,
+        turns,
+        global_batch=config.global_batch,
+        size=problem.size,
+    )
+    dp = np.maximum(least, 1) * unit
+    num = len(layer_kinds(model))
+    plans = [
+        plan_stages(model, grid_columns(pp=pp, vpp=vpp), busy_s=tuple(np.full(1, float(k == slow)) for k in range(num)))
+        for slow in range(num)
+    ]
+    shown: FloatArray = np.full(dp.shape, np.inf)
+    for choice in {(c.sharding, c.shard_size) for c in space.choices}:
+        for plan in plans:
+            layouts = grid_columns(
+                **wide | {"pp": pp, "vpp": vpp, "dp": dp, "sharding": int(choice[0]), "shard_size": choice[1]}
+            )
+            data = data_parallel_times(
+                *problem.specs,
+                layouts,
+                stage_state(model, layouts, plan),
+                num_layers=np.maximum(sum(plan.first), sum(plan.last)),
+                num_micro_batches=np.ones(1, dtype=np.int64),
+                forward_s=np.full(1, np.inf),
+                backward_s=np.full(1, np.inf),
+            )
+            shown = np.minimum(shown, data.exposed_s)
+    factor = jitter_factor(problem.profile, wide["tp"] * wide["cp"] * pp * dp, precision=config.precision)
+    spent = shown * factor
+    if problem.objective is not Objective.TIME:
+        spent = spent * (wide["tp"] * wide["cp"] * pp * dp)
+    table = np.zeros((len(space.meshes) * len(space.experts), len(space.pipes)))
+    table[code] = spent
+    return table
+
+
+def families(problem: Problem, known: Factors, exposed: FloatArray, sizes: Sizes, threshold: float) -> Families:
+    """Families with a pipeline whose bounds 3 and 4 are not above the threshold, best first."""
+    if not len(sizes):
+        return _joined([])
+    place = sizes.mesh * len(problem.space.experts) + sizes.expert
+    row, pipe = _pairs(known, sizes, place, exposed)
+    starts = range(0, len(row), CELLS_AT_A_TIME)
+    parts = [_slots(problem, sizes, row[s : s + CELLS_AT_A_TIME], pipe[s : s + CELLS_AT_A_TIME]) for s in starts]
+    found = []
+    for part in parts:
+        bare = _floors(problem, sizes, part)
+        floor = (bare + _in_objective(problem, exposed[place[part.size], part.pipe])) * ROUNDING
+        good = replace(part, bare=bare, floor=floor).take(np.flatnonzero(floor <= threshold))
+        found.append(_supported(problem, sizes, _with_orders(problem, good)))
+    whole = _joined(found)
+    return whole.take(np.argsort(whole.floor, kind="stable"))
+
+
+def _in_objective(problem: Problem, spent: FloatArray) -> FloatArray:
+    """Time, or accelerator time where the objective counts it, in the units of the objective; nothing works in it."""
+    if problem.objective is Objective.ENERGY:
+        return spent * problem.cluster.node.idle_per_accelerator_w
+    return spent
+
+
+DECIDED_BY_DP = ("uneven_batch", "uneven_interleaving")
+"""Keys of what software lacks that depend on dp; `step.grid` looks at them layout by layout."""
+
+
+def blocked(problem: Problem, columns: LayoutArrays) -> Any:
+    """Whether the software cannot run a family, whatever dp. Broadcasts."""
+    model, config, _, profile = problem.specs
+    found: Any = False
+    for key, mask in lacking(model, config, profile, columns).items():
+        if key not in DECIDED_BY_DP:
+            found = found | mask
+    return found
+
+
+def is_dominated(problem: Problem, columns: LayoutArrays) -> Any:
+    """Whether the software could run the same layout with a free switch turned on that is off. Broadcasts.
+
+    Overlap and graphs only take time away (`Space`), so such a layout is never better than the one with the switch on.
+    """
+    space = problem.space
+    if len({(p.ep_overlap, p.cuda_graphs) for p in space.policies}) == 1:
+        return False
+    overlapped = replace(columns, ep_overlap=columns.ep_overlap * 0 + int(space.ep_overlap))
+    recorded = replace(columns, cuda_graphs=columns.cuda_graphs * 0 + int(space.cuda_graphs))
+    idle_overlap = (columns.ep_overlap < int(space.ep_overlap)) & (columns.ep > 1)
+    no_graphs = columns.cuda_graphs < int(space.cuda_graphs)
+    return (idle_overlap & (blocked(problem, overlapped) == 0)) | (no_graphs & (blocked(problem, recorded) == 0))
+
+
+def _supported(problem: Problem, sizes: Sizes, pieces: Families) -> Families:
+    """Families that the software can run under some sharding, and not better with a free switch turned on."""
+    columns = size_columns(problem.space, sizes.take(pieces.size))
+    for name in ("pp", "vpp", "schedule"):
+        columns[name] = _axis(getattr(pipe, name) for pipe in problem.space.pipes)[pieces.pipe]
+    columns |= {"order": pieces.order, "dp": pieces.most * pieces.unit}
+    good = np.zeros(len(pieces), dtype=np.bool_)
+    for sharding in sorted({int(choice.sharding) for choice in problem.space.choices}):
+        rows = grid_columns(**columns | {"sharding": sharding})
+        good |= (blocked(problem, rows) == 0) & (is_dominated(problem, rows) == 0)
+    return pieces.take(np.flatnonzero(good))
+
+
+def _pairs(known: Factors, sizes: Sizes, place: IntArray, exposed: FloatArray) -> tuple[IntArray, IntArray]:
+    """Bound 3: sizes and pipelines whose T times the factor, and what shows, is within the budget. Flat arrays."""
+    code = known.at[sizes.mesh, sizes.expert, sizes.place]
+    at_a_time = max(4 * CELLS_AT_A_TIME // known.values.shape[1], 1)
+    rows, pipes = [], []
+    for start in range(0, len(sizes), at_a_time):
+        part = slice(start, start + at_a_time)
+        floor = known.values[code[part]] * sizes.busy_s[part, None] + exposed[place[part]]
+        row, pipe = np.nonzero((floor * ROUNDING <= sizes.budget[part, None]) & np.isfinite(floor))
+        rows.append(row + start)
+        pipes.append(pipe)
+    return np.concatenate(rows), np.concatenate(pipes)
+
+
+def _joined(pieces: list[Families]) -> Families:
+    names = Families.__dataclass_fields__
+    if not pieces:
+        floats = ("slot_s", "bubble_s", "bare", "floor")
+        empty: dict[str, Any] = {name: np.zeros(0, dtype=np.float64 if name in floats else np.int64) for name in names}
+        return Families(**empty)
+    return Families(**{name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in names})
+
+
+def _slots(problem: Problem, sizes: Sizes, row: IntArray, pipe: IntArray) -> Families:
+    """Some sizes with a pipeline each: slowest stage, bubble and range of dp. Flat."""
+    space, config, model = problem.space, problem.config, problem.model
+    columns = size_columns(space, sizes.take(row))
+    pp, vpp, schedule = (_axis(getattr(p, name) for p in space.pipes)[pipe] for name in ("pp", "vpp", "schedule"))
+    wide = grid_columns(**columns | {"pp": pp, "vpp": vpp})
+    plan = plan_stages(model, wide, busy_s=tuple(busy[row] for busy in sizes.kinds_s))
+    slots = slots_of(model, plan, tuple(busy[row] for busy in sizes.kinds_s), sizes.head_s[row], pp > 1)
+    plain = schedule == int(Schedule.ONE_F_ONE_B)
+    unit = dp_unit(wide.tp, wide.cp, wide.ep, wide.etp)
+    per_replica, turns, batch = wide.tp * wide.cp * pp, np.where(vpp > 1, pp, 1), config.global_batch
+    least, most = dp_range(space, per_replica, wide.micro_batch, unit, turns, global_batch=batch, size=problem.size)
+    return Families(
+        size=row,
+        pipe=pipe,
+        order=np.zeros(len(row), dtype=np.int64),
+        unit=unit,
+        least=least,
+        most=most,
+        slot_s=np.where(schedule == int(Schedule.DUALPIPE), slots.everything / pp, slots.slot),
+        bubble_s=np.where(plain, bubble_s(slots.slot, slots.everything, vpp=vpp), 0.0),
+        bare=np.zeros(len(row)),
+        floor=np.zeros(len(row)),
+    )
+
+
+def _with_orders(problem: Problem, first: Families) -> Families:
+    """The same families under every order of ranks that puts some rank elsewhere (`step.ranks.distinct_orders`)."""
+    orders = problem.space.orders
+    if len(orders) == 1:
+        return replace(first, order=np.full(len(first), int(orders[0])))
+    pp = _axis(pipe.pp for pipe in problem.space.pipes)[first.pipe]
+    moved = first.take(np.flatnonzero((pp > 1) & (first.most * first.unit > 1)))
+    others = [replace(moved, order=np.full(len(moved), int(order))) for order in orders if order]
+    return _joined([first, *others])
+
+
+def cut(problem: Problem, sizes: Sizes, whole: Families, dp_at_a_time: int) -> tuple[Families, IntArray]:
+    """Families cut into pieces of at most so many values of dp, with the bare bound of each piece; and which family it is of."""
+    num = -(-(whole.most - whole.least + 1) // dp_at_a_time)
+    rows = np.repeat(np.arange(len(whole)), num)
+    which = np.arange(len(rows)) - np.repeat(np.cumsum(num) - num, num)
+    pieces = whole.take(rows)
+    least = pieces.least + which * dp_at_a_time
+    pieces = replace(pieces, least=least, most=np.minimum(least + dp_at_a_time - 1, pieces.most))
+    return replace(pieces, bare=_floors(problem, sizes, pieces)), rows
+
+
+def _floors(problem: Problem, sizes: Sizes, pieces: Families) -> FloatArray:
+    """Bound 3 of flat families, in the units of the objective."""
+    space, config = problem.space, problem.config
+    columns = size_columns(space, sizes.take(pieces.size))
+    pp = _axis(pipe.pp for pipe in space.pipes)[pieces.pipe]
+    per_replica = columns["tp"] * columns["cp"] * pp
+    least, most = pieces.least * pieces.unit, pieces.most * pieces.unit
+    factor = jitter_factor(problem.profile, per_replica * least, precision=config.precision)
+    computing: FloatArray | float = 0.0
+    if problem.objective is Objective.ENERGY:
+        table = layer_table(*problem.specs, grid_columns(**size_columns(space, sizes)))
+        computing = _everything(problem, table, "compute_s")[pieces.size]
+    floor: FloatArray = objective_floor(
+        problem.objective,
+        problem.cluster,
+        global_batch=config.global_batch,
+        micro_batch=columns["micro_batch"],
+        per_replica=per_replica,
+        slot_s=pieces.slot_s * factor,
+        bubble_s=pieces.bubble_s * factor,
+        dp_min=least,
+        dp_max=most,
+        compute_s=computing,
+        pp=pp,
+    )
+    return floor * ROUNDING

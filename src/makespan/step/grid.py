@@ -1,0 +1,145 @@
+"""Many layouts on an open grid: columns of different, mutually broadcastable shapes, through the formulas of `evaluate`.
+
+NumPy works every term out on the axes that it depends on, and no others: a layer's time once for all pipelines and data
+sizes, gradient traffic once for all micro-batches and recompute policies. Only the last sums run over every layout. The
+digits are those of `evaluate`, because the operations are the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from makespan.rows import minimum, some
+from makespan.specs.hardware import ClusterSpec, FrameworkProfile
+from makespan.specs.layout import LayoutStatus, Offload, Sharding
+from makespan.specs.model import ModelSpec
+from makespan.specs.training import StepConfig
+from makespan.step import legality
+from makespan.step.arrays import FloatArray, IntArray, LayoutArrays
+from makespan.step.evaluate import Batch, Cells, all_layers, batch_of, cells_of, layer_table, pipe_traffic_s, step_s
+from makespan.step.memory import StageLoad, memory_bytes, stage_loads, with_optimizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChoice:
+    """How parameters and their state are split over data-parallel ranks, and whether the optimizer's lives on the host."""
+
+    sharding: Sharding = Sharding.ZERO1
+    shard_size: int = 0
+    offload_optimizer: bool = False
+
+    def applied(self, layouts: LayoutArrays) -> LayoutArrays:
+        """The layouts with this choice; their offloading of activations stays."""
+        values: dict[str, object] = {
+            "sharding": int(self.sharding),
+            "shard_size": self.shard_size,
+            "offload": layouts.offload | (int(Offload.OPTIMIZER) if self.offload_optimizer else 0),
+        }
+        return replace(layouts, **values)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GridAnswer:
+    """The layouts of a grid under one `StateChoice`; every array broadcasts to the grid's shape.
+
+    layouts : with the choice filled in.
+    status : codes of `LayoutStatus`, OUT_OF_MEMORY not yet looked at.   time_s, memory_bytes : meaningless where a rule is broken.
+    """
+
+    layouts: LayoutArrays
+    status: IntArray
+    time_s: FloatArray
+    memory_bytes: FloatArray
+    optimizer_s: FloatArray
+
+
+class Grid:
+    """An open grid of layouts, worked out as far as sharding does not matter; `under` gives the rest for one `StateChoice`.
+
+    Parameters
+    ----------
+    layouts : columns are plain integers or arrays that broadcast together. Sharding, its group size and the offloading of
+        the optimizer are those of the choices.
+    fewest : makes the grid one of lower bounds, for every dp from this up to that of the layouts: see `floor_under`.
+    """
+
+    def __init__(
+        self,
+        model: ModelSpec,
+        config: StepConfig,
+        cluster: ClusterSpec,
+        profile: FrameworkProfile,
+        layouts: LayoutArrays,
+        *,
+        fewest: IntArray | None = None,
+    ) -> None:
+        self.model, self.cluster, self.profile, self.layouts = model, cluster, profile, layouts
+        self.config = with_optimizer(config, profile)
+        with np.errstate(all="ignore"):  # combinations that break a rule have no meaning
+            table = layer_table(model, self.config, cluster, profile, layouts)
+            self.cells: Cells = cells_of(model, layouts, table)
+            hop: FloatArray | None = None
+            if fewest is not None:
+                near = pipe_traffic_s(model, self.config, cluster, replace(layouts, dp=fewest))
+                hop = minimum(near, pipe_traffic_s(model, self.config, cluster, layouts))
+            self.fewest = fewest
+            self.batch: Batch = batch_of(model, self.config, cluster, profile, layouts, self.cells, hop_s=hop)
+            self.loads: tuple[StageLoad, ...] = stage_loads(
+                model, self.config, profile, layouts, self.cells.plan, self.batch.count, least=fewest is not None
+            )
+
+    def structural(self) -> IntArray:
+        """Codes of `LayoutStatus`; what depends on the choice of sharding is looked at by `under`."""
+        return legality.structural_status(self.model, self.config, self.cluster, self.layouts)
+
+    def floor_under(self, choice: StateChoice) -> tuple[FloatArray, FloatArray]:
+        """What no dp from `fewest` up to the grid's own goes below: step time without jitter, and memory. [s], [B]
+
+        The largest dp has the fewest micro-batches, the finest cut states and the quickest update; the smallest the least
+        data-parallel traffic. With fewer micro-batches no layout holds more.
+        """
+        assert self.fewest is not None
+        layouts = choice.applied(self.layouts)
+        model, config, cluster, profile = self.model, self.config, self.cluster, self.profile
+        with np.errstate(all="ignore"):
+            _, widest = step_s(model, config, cluster, profile, layouts, self.cells, self.batch)
+            few = replace(layouts, dp=self.fewest)
+            _, fewest = step_s(model, config, cluster, profile, few, self.cells, self.batch)
+            needs = memory_bytes(model, config, profile, layouts, self.cells.state, self.loads).total_bytes
+        return self.batch.before_data_s + fewest.exposed_s + widest.optimizer_s, needs
+
+    def under(self, choice: StateChoice, structural: IntArray) -> GridAnswer:
+        """Time and memory with parameters and their state split in one way.
+
+        structural : from `structural`.
+        """
+        layouts = choice.applied(self.layouts)
+        status = structural
+        if choice.shard_size:
+            divides = ((layouts.cp * layouts.dp) % choice.shard_size == 0) & (choice.sharding is Sharding.ZERO3)
+            status = np.where((status == 0) & np.logical_not(divides), int(LayoutStatus.SHARDS_DO_NOT_DIVIDE), status)
+        blocked = legality.unsupported(self.model, self.config, self.cluster, self.profile, layouts)
+        if some(blocked):
+            status = np.where((status == 0) & blocked, int(LayoutStatus.NOT_SUPPORTED), status)
+        with np.errstate(all="ignore"):
+            quiet, data = step_s(self.model, self.config, self.cluster, self.profile, layouts, self.cells, self.batch)
+            return GridAnswer(
+                layouts=layouts,
+                status=status,
+                time_s=quiet * self.batch.factor,
+                memory_bytes=memory_bytes(
+                    self.model, self.config, self.profile, layouts, self.cells.state, self.loads
+                ).total_bytes,
+                optimizer_s=data.optimizer_s,
+            )
+
+    @property
+    def working_s(self) -> FloatArray:
+        """Time in which kernels run on the mean rank, the optimizer's apart (`search.objectives.working_s`). [s]"""
+        table, layouts = self.cells.table, self.layouts
+        layers = table.of_kinds(lambda times: times.compute_s)
+        once = all_layers(self.model, layers, table.rows(table.head.compute_s))
+        micro_batches = self.config.global_batch / (layouts.micro_batch * layouts.dp)
+        return micro_batches * once / layouts.pp
