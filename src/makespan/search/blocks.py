@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from makespan.rows import some
 from makespan.search.bounds import ROUNDING, Families, Problem, Sizes, blocked, grid_columns, is_dominated, size_columns
 from makespan.search.objectives import objective_values
-from makespan.specs.layout import LayoutStatus
+from makespan.specs.layout import LayoutStatus, Sharding
 from makespan.specs.search import Objective
 from makespan.step import LayoutArrays
 from makespan.step.arrays import COLUMNS
-from makespan.step.evaluate import jitter_factor
+from makespan.step.evaluate import LayerTable, jitter_factor
+from makespan.step.features import OF_SHARDING
 from makespan.step.grid import Grid, GridAnswer
 
 FloatArray = NDArray[np.float64]
@@ -66,14 +67,18 @@ def _refined(problem: Problem, sizes: Sizes, block: Block, limit_bytes: float) -
         unit, most, least = unit[:, :1], most[:, :1], least[:, :1]
     fewest = least * unit
     layouts = grid_columns(**columns, dp=most * unit)
-    grid = Grid(*problem.specs, layouts, fewest=fewest)
+    grid = Grid(*problem.specs, layouts, table=_table(sizes, layouts, each), fewest=fewest)
     known = np.ceil(problem.config.global_batch / (layouts.micro_batch * layouts.dp)) * each.slot_s + each.bubble_s
     used = layouts.tp * layouts.cp * layouts.pp * fewest
     factor = jitter_factor(problem.profile, used, precision=problem.config.precision)
     added = np.full((*block.family.shape, len(problem.space.choices)), np.inf)
+    dominated: dict[bool, Any] = {}
     for place, choice in enumerate(problem.space.choices):
         under = choice.applied(layouts)
-        runs = (blocked(problem, under) == 0) & (is_dominated(problem, under) == 0)
+        zero3 = choice.sharding is Sharding.ZERO3
+        if zero3 not in dominated:
+            dominated[zero3] = is_dominated(problem, under)
+        runs = (blocked(problem, under, keys=OF_SHARDING) == 0) & (dominated[zero3] == 0)
         if not some(runs):
             continue
         quiet, needs = grid.floor_under(choice)
@@ -98,7 +103,7 @@ def _columns(problem: Problem, sizes: Sizes, families: Families) -> dict[str, An
 
 
 def blocks_of(problem: Problem, sizes: Sizes, families: Families, *, width: int) -> list[Block]:
-    """Families in rows of `VARIANTS`, rows in blocks; what differs in schedule class, order or offloading apart.
+    """Families in rows of `VARIANTS`, rows in blocks; what differs in schedule class, order, offloading or in having stages apart.
 
     width : values of dp that are worked out together. The families are grouped by what they share; within a group they keep
     their order.
@@ -108,7 +113,8 @@ def blocks_of(problem: Problem, sizes: Sizes, families: Families, *, width: int)
     space = problem.space
     schedule = np.array([int(pipe.schedule) for pipe in space.pipes])[families.pipe]
     offload = sizes.offload[families.size]
-    kind = ((schedule > 0) * 4 + families.order) * 4 + offload
+    alone = np.array([pipe.pp == 1 for pipe in space.pipes])[families.pipe]
+    kind = (((schedule > 0) * 4 + families.order) * 4 + offload) * 2 + alone
     keys = (families.least, families.order, families.pipe, sizes.expert[families.size], sizes.mesh[families.size])
     by_group = np.lexsort((np.arange(len(families)), *keys, kind))
     together = families.take(by_group)
@@ -169,8 +175,8 @@ def work_out(problem: Problem, sizes: Sizes, block: Block, alive: NDArray[np.boo
 
     alive : choices of sharding under which some layout of the block may be wanted. Shape (choices,).
     """
-    columns, exists = _grid_of(problem, sizes, block)
-    grid = Grid(*problem.specs, columns)
+    columns, each, exists = _grid_of(problem, sizes, block)
+    grid = Grid(*problem.specs, columns, table=_table(sizes, columns, each))
     shape = exists.shape
     structural = np.where(exists, grid.structural(), -1)
     tally = np.zeros(len(LayoutStatus) + 1, dtype=np.int64)
@@ -178,14 +184,17 @@ def work_out(problem: Problem, sizes: Sizes, block: Block, alive: NDArray[np.boo
     near: list[FloatArray] = []
     kept: list[dict[str, NDArray[Any]]] = []
     front: list[dict[str, NDArray[Any]]] = []
+    dominated: dict[bool, Any] = {}
     for choice, is_alive in zip(problem.space.choices, alive.tolist(), strict=True):
         if not is_alive:
             continue
         answer = grid.under(choice, structural)
         legal = answer.status == 0
-        dominated = is_dominated(problem, answer.layouts)
-        if some(dominated):
-            legal = legal & np.logical_not(dominated)
+        zero3 = choice.sharding is Sharding.ZERO3
+        if zero3 not in dominated:
+            dominated[zero3] = is_dominated(problem, answer.layouts)
+        if some(dominated[zero3]):
+            legal = legal & np.logical_not(dominated[zero3])
         runs = legal & (answer.memory_bytes <= wanted.limit_bytes)
         counted, feasible = int(np.count_nonzero(legal)), int(np.count_nonzero(runs))
         num_layouts, num_feasible = num_layouts + counted, num_feasible + feasible
@@ -234,8 +243,16 @@ def _shared_columns(problem: Problem, sizes: Sizes, block: Block) -> tuple[dict[
     return columns, each
 
 
-def _grid_of(problem: Problem, sizes: Sizes, block: Block) -> tuple[LayoutArrays, NDArray[np.bool_]]:
-    """Columns of a block on the axes (row, variant, dp), and where there is a layout."""
+def _table(sizes: Sizes, layouts: LayoutArrays, each: Families) -> LayerTable | None:
+    """Layer times of a block, known from its sizes; in another order of ranks they have to be worked out anew."""
+    if some(layouts.order):
+        return None
+    index = each.size if np.ndim(layouts.dp) < 3 else each.size[:, :, None]
+    return sizes.table.take(index)
+
+
+def _grid_of(problem: Problem, sizes: Sizes, block: Block) -> tuple[LayoutArrays, Families, NDArray[np.bool_]]:
+    """Columns of a block on the axes (row, variant, dp), the family of each variant, and where there is a layout."""
     columns, each = _shared_columns(problem, sizes, block)
     there, unit = block.family[:, :, None] >= 0, each.unit[:, :1, None]
     if problem.space.thin:
@@ -248,7 +265,7 @@ def _grid_of(problem: Problem, sizes: Sizes, block: Block) -> tuple[LayoutArrays
         number = (least[:, None] + np.arange(int((most - least).max()) + 1)[None, :])[:, None, :]
         exists = there & (number >= each.least[:, :, None]) & (number <= each.most[:, :, None])
         dp = number * unit
-    return grid_columns(**columns, dp=dp), exists
+    return grid_columns(**columns, dp=dp), each, exists
 
 
 def _leanest(problem: Problem, least: IntArray, most: IntArray, unit: IntArray, micro_batch: IntArray) -> IntArray:

@@ -20,6 +20,7 @@ layer further, so its times in the default order are the least.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,12 +35,10 @@ from makespan.specs.model import ModelSpec
 from makespan.specs.search import Objective
 from makespan.specs.training import StepConfig
 from makespan.step import LayoutArrays, legality
-from makespan.step.data_parallel import data_parallel_times
-from makespan.step.evaluate import LayerTable, all_layers, jitter_factor, layer_table, slots_of
-from makespan.step.features import lacking
-from makespan.step.memory import stage_state
+from makespan.step.data_parallel import least_traffic_s
+from makespan.step.evaluate import LayerTable, all_layers, flat_table, jitter_factor, layer_table, slots_of
+from makespan.step.features import KEYS, OF_DP, OF_SHARDING, lacking
 from makespan.step.pipeline import bubble_s, plan_stages
-from makespan.workload import layer_kinds
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -76,7 +75,7 @@ class Sizes:
     """Families by their sizes, recompute policy and offloading; flat arrays of one shape.
 
     mesh, expert, place : of the space's meshes, expert pairs and micro-batches.
-    kinds_s, head_s : a layer of each kind and the head, one micro-batch.   busy_s : T, all of them. [s]
+    table : times of layers and head, for each of the sizes.   busy_s : T, all of them. [s]
     budget : what T times a pipeline's factor may be.
     """
 
@@ -88,8 +87,7 @@ class Sizes:
     offload: IntArray
     ep_overlap: IntArray
     cuda_graphs: IntArray
-    kinds_s: tuple[FloatArray, ...]
-    head_s: FloatArray
+    table: LayerTable
     busy_s: FloatArray
     budget: FloatArray
 
@@ -98,8 +96,8 @@ class Sizes:
 
     def take(self, index: Any) -> Sizes:
         """Some of them."""
-        flat = {name: getattr(self, name)[index] for name in self.__dataclass_fields__ if name != "kinds_s"}
-        return Sizes(kinds_s=tuple(seconds[index] for seconds in self.kinds_s), **flat)
+        flat = {name: getattr(self, name)[index] for name in self.__dataclass_fields__ if name != "table"}
+        return Sizes(table=self.table.take(index), **flat)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -318,8 +316,7 @@ def with_policies(problem: Problem, known: Factors, bare: Bare, threshold: float
         place=bare.place[row],
         micro_batch=micro_batch[row],
         **{name: column[policy] for name, column in policies.items()},
-        kinds_s=tuple(picked(times.busy_s) for times in table.kinds),
-        head_s=picked(table.head.busy_s),
+        table=flat_table(table, shape, (row, policy)),
         busy_s=picked(busy),
         budget=picked(budget),
     )
@@ -335,57 +332,40 @@ def least_exposed(problem: Problem, bare: Bare) -> FloatArray:
 
     Notes
     -----
-    Under the kindest sharding, for the fewest replicas, behind passes that never end: the share that always shows under
-    ZeRO-1, and edges and contention under ZeRO-3. Which kind of layer fills the fullest stage is left open: the least of
-    both. Tiers further out only add to the traffic of more replicas.
+    The end stage that talks most is at least the first, with at least the mean number of layers, of the kinds with the fewest
+    parameters. A share of its traffic always shows: under ZeRO-1 `dp_exposed`, under ZeRO-2 and -3 `fsdp_exposed` or more,
+    since what is sent layer by layer takes no less than at once. Tiers further out only add to the traffic of more
+    replicas, so the fewest count. Groups smaller than all replicas send less: where the software has them, nothing counts.
     """
-    space, config, model = problem.space, problem.config, problem.model
+    space, config, model, profile = problem.space, problem.config, problem.model, problem.profile
     code = np.unique(bare.mesh * len(space.experts) + bare.expert)
     mesh, expert = code // len(space.experts), code % len(space.experts)
-    at = _size_columns(space, mesh=mesh, expert=expert, micro_batch=np.full(len(code), space.micro_batches[-1]))
-    pp, vpp = (_axis(getattr(pipe, name) for pipe in space.pipes)[None, :] for name in ("pp", "vpp"))
+    at = _size_columns(space, mesh=mesh, expert=expert, micro_batch=np.full(len(code), max(space.micro_batches)))
     wide = {name: column[:, None] for name, column in at.items()}
-    unit = dp_unit(wide["tp"], wide["cp"], wide["ep"], wide["etp"])
-    turns = np.where(vpp > 1, pp, 1)
+    stages, of_pipe = np.unique(_axis(pipe.pp for pipe in space.pipes), return_inverse=True)
+    ranks, unit = wide["tp"] * wide["cp"] * stages, dp_unit(wide["tp"], wide["cp"], wide["ep"], wide["etp"])
     # The largest micro-batch leaves the fewest replicas.
-    least, _ = dp_range(
-        space,
-        wide["tp"] * wide["cp"] * pp,
-        wide["micro_batch"],
-        unit,
-        turns,
-        global_batch=config.global_batch,
-        size=problem.size,
-    )
+    one, batch = np.ones(1, dtype=np.int64), config.global_batch
+    least, _ = dp_range(space, ranks, wide["micro_batch"], unit, one, global_batch=batch, size=problem.size)
     dp = np.maximum(least, 1) * unit
-    num = len(layer_kinds(model))
-    plans = [
-        plan_stages(model, grid_columns(pp=pp, vpp=vpp), busy_s=tuple(np.full(1, float(k == slow)) for k in range(num)))
-        for slow in range(num)
-    ]
-    shown: FloatArray = np.full(dp.shape, np.inf)
-    for choice in {(c.sharding, c.shard_size) for c in space.choices}:
-        for plan in plans:
-            layouts = grid_columns(
-                **wide | {"pp": pp, "vpp": vpp, "dp": dp, "sharding": int(choice[0]), "shard_size": choice[1]}
-            )
-            data = data_parallel_times(
-                *problem.specs,
-                layouts,
-                stage_state(model, layouts, plan),
-                num_layers=np.maximum(sum(plan.first), sum(plan.last)),
-                num_micro_batches=np.ones(1, dtype=np.int64),
-                forward_s=np.full(1, np.inf),
-                backward_s=np.full(1, np.inf),
-            )
-            shown = np.minimum(shown, data.exposed_s)
-    factor = jitter_factor(problem.profile, wide["tp"] * wide["cp"] * pp * dp, precision=config.precision)
-    spent = shown * factor
+    columns = grid_columns(**wide | {"pp": stages, "dp": dp})
+    share = min(profile.dp_exposed, profile.fsdp_exposed, 1.0)
+    shown = share * least_traffic_s(model, config, problem.cluster, columns)
+    for choice in space.choices:
+        if choice.shard_size:
+            smaller = replace(columns, **_whole({"sharding": int(choice.sharding), "shard_size": choice.shard_size}))
+            shown = np.where(blocked(problem, smaller), shown, 0.0)
+    spent = shown * jitter_factor(profile, ranks * dp, precision=config.precision)
     if problem.objective is not Objective.TIME:
-        spent = spent * (wide["tp"] * wide["cp"] * pp * dp)
+        spent = spent * (ranks * dp)
     table = np.zeros((len(space.meshes) * len(space.experts), len(space.pipes)))
-    table[code] = spent
+    table[code] = spent[:, of_pipe]
     return table
+
+
+def _whole(columns: dict[str, int]) -> Any:
+    """Plain numbers as columns."""
+    return columns
 
 
 def families(problem: Problem, known: Factors, exposed: FloatArray, sizes: Sizes, threshold: float) -> Families:
@@ -413,17 +393,18 @@ def _in_objective(problem: Problem, spent: FloatArray) -> FloatArray:
     return spent
 
 
-DECIDED_BY_DP = ("uneven_batch", "uneven_interleaving")
-"""Keys of what software lacks that depend on dp; `step.grid` looks at them layout by layout."""
+OF_FAMILY = tuple(key for key in KEYS if key not in OF_DP)
 
 
-def blocked(problem: Problem, columns: LayoutArrays) -> Any:
-    """Whether the software cannot run a family, whatever dp. Broadcasts."""
+def blocked(problem: Problem, columns: LayoutArrays, *, keys: Collection[str] = OF_FAMILY) -> Any:
+    """Whether the software cannot run a family, whatever dp. Broadcasts.
+
+    keys : of `FrameworkProfile.supports` that are looked at.
+    """
     model, config, _, profile = problem.specs
     found: Any = False
-    for key, mask in lacking(model, config, profile, columns).items():
-        if key not in DECIDED_BY_DP:
-            found = found | mask
+    for mask in lacking(model, config, profile, columns, keys=keys).values():
+        found = found | mask
     return found
 
 
@@ -443,15 +424,13 @@ def is_dominated(problem: Problem, columns: LayoutArrays) -> Any:
 
 
 def _supported(problem: Problem, sizes: Sizes, pieces: Families) -> Families:
-    """Families that the software can run under some sharding, and not better with a free switch turned on."""
+    """Families that the software can run, as far as sharding does not matter."""
     columns = size_columns(problem.space, sizes.take(pieces.size))
     for name in ("pp", "vpp", "schedule"):
         columns[name] = _axis(getattr(pipe, name) for pipe in problem.space.pipes)[pieces.pipe]
-    columns |= {"order": pieces.order, "dp": pieces.most * pieces.unit}
-    good = np.zeros(len(pieces), dtype=np.bool_)
-    for sharding in sorted({int(choice.sharding) for choice in problem.space.choices}):
-        rows = grid_columns(**columns | {"sharding": sharding})
-        good |= (blocked(problem, rows) == 0) & (is_dominated(problem, rows) == 0)
+    rows = grid_columns(**columns | {"order": pieces.order, "dp": pieces.most * pieces.unit})
+    keys = [key for key in OF_FAMILY if key not in OF_SHARDING]
+    good = np.broadcast_to(blocked(problem, rows, keys=keys), pieces.size.shape) == 0
     return pieces.take(np.flatnonzero(good))
 
 
@@ -484,8 +463,10 @@ def _slots(problem: Problem, sizes: Sizes, row: IntArray, pipe: IntArray) -> Fam
     columns = size_columns(space, sizes.take(row))
     pp, vpp, schedule = (_axis(getattr(p, name) for p in space.pipes)[pipe] for name in ("pp", "vpp", "schedule"))
     wide = grid_columns(**columns | {"pp": pp, "vpp": vpp})
-    plan = plan_stages(model, wide, busy_s=tuple(busy[row] for busy in sizes.kinds_s))
-    slots = slots_of(model, plan, tuple(busy[row] for busy in sizes.kinds_s), sizes.head_s[row], pp > 1)
+    table = sizes.table.take(row)
+    busy = table.of_kinds(lambda times: times.busy_s)
+    plan = plan_stages(model, wide, busy_s=busy)
+    slots = slots_of(model, plan, busy, table.rows(table.head.busy_s), pp > 1)
     plain = schedule == int(Schedule.ONE_F_ONE_B)
     unit = dp_unit(wide.tp, wide.cp, wide.ep, wide.etp)
     per_replica, turns, batch = wide.tp * wide.cp * pp, np.where(vpp > 1, pp, 1), config.global_batch
@@ -536,8 +517,9 @@ def _floors(problem: Problem, sizes: Sizes, pieces: Families) -> FloatArray:
     factor = jitter_factor(problem.profile, per_replica * least, precision=config.precision)
     computing: FloatArray | float = 0.0
     if problem.objective is Objective.ENERGY:
-        table = layer_table(*problem.specs, grid_columns(**size_columns(space, sizes)))
-        computing = _everything(problem, table, "compute_s")[pieces.size]
+        table = sizes.table.take(pieces.size)
+        layers = table.of_kinds(lambda times: times.compute_s)
+        computing = all_layers(problem.model, layers, table.rows(table.head.compute_s))
     floor: FloatArray = objective_floor(
         problem.objective,
         problem.cluster,

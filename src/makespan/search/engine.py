@@ -33,12 +33,12 @@ from makespan.search.pareto import pareto_front
 from makespan.search.space import space_of
 from makespan.search.ties import tie_fraction
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
-from makespan.specs.layout import Layout, LayoutStatus
+from makespan.specs.layout import LayoutStatus
 from makespan.specs.model import ModelSpec
 from makespan.specs.search import SearchConstraints, SearchResult
 from makespan.specs.step import StepEstimate
 from makespan.specs.training import StepConfig
-from makespan.step import LayoutArrays, step_estimate
+from makespan.step import LayoutArrays, step_estimates
 from makespan.step.arrays import COLUMNS
 from makespan.step.memory import with_optimizer
 
@@ -102,12 +102,14 @@ def search(
     hunt = _hunt(model, config, cluster, profile, constraints, top=top, front=front)
     headroom = constraints.memory_headroom
 
-    def worked_out(columns: Columns, place: int) -> StepEstimate:
-        chosen = _layout(columns, place)
-        return step_estimate(model, config, cluster, profile, chosen, memory_headroom=headroom)
+    def worked_out(columns: Columns, places: IntArray) -> tuple[StepEstimate, ...]:
+        rows = LayoutArrays(**{name: columns[name][places] for name in COLUMNS})
+        if not len(places):
+            return ()
+        return step_estimates(model, config, cluster, profile, rows, memory_headroom=headroom)
 
     kept = hunt.kept
-    best = tuple(worked_out(kept, int(place)) for place in _one_of_each(kept)[:top])
+    best = worked_out(kept, _one_of_each(kept)[:top])
     fraction = tie_fraction(profile)
     tally: dict[LayoutStatus, int] = {
         status: int(hunt.tally[status]) for status in LayoutStatus if status is not LayoutStatus.OK
@@ -115,7 +117,7 @@ def search(
     return SearchResult(
         best=best[0] if best else None,
         top=best,
-        pareto=tuple(worked_out(hunt.front, int(place)) for place in _front(hunt.front)),
+        pareto=worked_out(hunt.front, _front(hunt.front)),
         num_layouts=hunt.num_layouts,
         num_feasible=hunt.num_feasible,
         infeasible=tally,
@@ -295,10 +297,6 @@ def _one_of_each(columns: Columns) -> IntArray:
         code = code * (int(values.max()) + 1) + values
     _, first = np.unique(code, return_index=True)
     return np.sort(first)
-
-
-def _layout(columns: Columns, place: int) -> Layout:
-    return LayoutArrays(**{name: columns[name][place : place + 1] for name in COLUMNS}).row(0)
 
 
 def _front(columns: Columns) -> IntArray:

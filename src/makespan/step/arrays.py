@@ -99,8 +99,10 @@ class LayoutArrays:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of every column: (layouts,); () for a layout without an axis, and for an open grid, whose columns differ in shape."""
-        shapes = {np.shape(getattr(self, name)) for name in COLUMNS}
-        return shapes.pop() if len(shapes) == 1 else ()
+        first = np.shape(self.tp)
+        if not first or any(np.shape(getattr(self, name)) != first for name in COLUMNS):
+            return ()
+        return first
 
     @classmethod
     def alone(cls, layout: Layout) -> LayoutArrays:

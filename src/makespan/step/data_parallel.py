@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
 
 from makespan.network import all_gather_s, all_reduce_s, reduce_scatter_s
 from makespan.rows import FloatLike, filled, maximum, minimum, some, where
@@ -12,8 +16,9 @@ from makespan.specs.model import ModelSpec
 from makespan.specs.training import OptimizerSpec, StepConfig
 from makespan.step.arrays import BoolArray, FloatArray, IntArray, LayoutArrays
 from makespan.step.kernels import stream_bytes_per_s
-from makespan.step.memory import StageState
+from makespan.step.memory import StageState, layer_state
 from makespan.step.ranks import group_of_stage
+from makespan.workload import layer_kinds
 from makespan.workload.parameters import parameters_by_part
 
 
@@ -113,6 +118,35 @@ def _whole_traffic(
         backward_s=where(cut, reduce, whole),
         edges_s=filled(layouts.shape, 0.0),
     )
+
+
+def least_traffic_s(model: ModelSpec, config: StepConfig, cluster: ClusterSpec, layouts: LayoutArrays) -> FloatArray:
+    """Gradients and weights of the first stage, sent once, at least: plain or ZeRO-1, whichever takes less. [s]
+
+    The stage has the mean number of layers or more, here of the kinds with the fewest parameters, and the embedding.
+    """
+    kinds = layer_kinds(model)
+    states = [layer_state(model, layouts, kind=kind) for kind in kinds]
+    layers = model.num_layers / layouts.pp
+    embedding = parameters_by_part(model).embedding / layouts.tp
+    shared = layers * reduce(minimum, (state.shared for state in states)) + embedding
+    dense = sum(kind.count for kind in kinds if kind.ffn != "moe")
+    with_experts = max(
+        (state.experts for kind, state in zip(kinds, states, strict=True) if kind.ffn == "moe"),
+        default=None,
+        key=np.size,
+    )
+    shared_groups, expert_groups = shard_groups(layouts)
+    stages: tuple[Any, Any] = (int(Sharding.NONE), int(Sharding.ZERO1))
+    plain, cut = (replace(layouts, sharding=stage) for stage in stages)
+    found: FloatArray = filled(layouts.shape, np.inf)
+    for rows in (plain, cut):
+        once = _whole_traffic(shared, shared_groups, cluster, config.optimizer, rows).total_s
+        if with_experts is not None:
+            experts = maximum(layers - dense, 0.0) * with_experts
+            once = once + _whole_traffic(experts, expert_groups, cluster, config.optimizer, rows).total_s
+        found = minimum(found, once)
+    return found
 
 
 def _sharded_traffic(
@@ -257,7 +291,7 @@ def data_parallel_times(
     return DataParallelTimes(
         traffic_s=total.total_s,
         exposed_s=_exposed_s(total, profile, sharded, behind_forward, behind_backward),
-        optimizer_s=_update_s(config, cluster, layouts, shared, experts, shared_groups, expert_groups),
+        optimizer_s=update_s(config, cluster, layouts, state),
     )
 
 
@@ -271,19 +305,14 @@ def _exposed_s(
     return where(sharded, shown, maximum(profile.dp_exposed * total.total_s, excess))
 
 
-def _update_s(
-    config: StepConfig,
-    cluster: ClusterSpec,
-    layouts: LayoutArrays,
-    shared: FloatArray,
-    experts: FloatArray,
-    shared_groups: ShardGroups,
-    expert_groups: ShardGroups,
-) -> FloatArray:
+def update_s(config: StepConfig, cluster: ClusterSpec, layouts: LayoutArrays, state: StageState) -> FloatArray:
     """The optimizer reads gradients, reads and writes its state, writes weights; state that lives on the host crosses its link.
 
-    The link carries master weights and moments out and back at once, so one direction counts. [s]
+    Of the fuller end stage. The link carries master weights and moments out and back at once, so one direction counts. [s]
     """
+    shared = maximum(state.first_shared, state.last_shared)
+    experts = maximum(state.first_experts, state.last_experts)
+    shared_groups, expert_groups = shard_groups(layouts)
     optimizer = config.optimizer
     kept = optimizer.master_bytes + optimizer.moment_bytes
     cut = layouts.sharding >= int(Sharding.ZERO1)

@@ -97,6 +97,31 @@ def layer_table(
     )
 
 
+def flat_table(table: LayerTable, shape: tuple[int, ...], index: tuple[IntArray, ...]) -> LayerTable:
+    """Some entries of a table on an open grid, as a flat one: what a batch is made of, without the breakdown."""
+
+    def picked(times: LayerTimes) -> LayerTimes:
+        def flat(values: FloatArray) -> FloatArray:
+            return np.broadcast_to(values, shape)[index]
+
+        nothing = np.zeros(1)
+        return LayerTimes(
+            compute={},
+            exposed={},
+            hidden={},
+            compute_s=flat(times.compute_s),
+            exposed_s=flat(times.exposed_s),
+            hidden_s=nothing,
+            forward_s=flat(times.forward_s),
+            weight_s=flat(times.weight_s),
+            ideal_s=nothing,
+            executed_flop=nothing,
+        )
+
+    kinds = tuple(picked(times) for times in table.kinds)
+    return LayerTable(kinds=kinds, head=picked(table.head), index=np.arange(len(index[0])))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Slots:
     """One micro-batch: which stage is slowest and what it holds. Shapes (layouts,).
@@ -293,7 +318,7 @@ def batch_of(
     )
 
 
-def step_s(
+def data_parallel_of(
     model: ModelSpec,
     config: StepConfig,
     cluster: ClusterSpec,
@@ -301,9 +326,9 @@ def step_s(
     layouts: LayoutArrays,
     cells: Cells,
     batch: Batch,
-) -> tuple[FloatArray, DataParallelTimes]:
-    """The step without jitter, and what data parallelism takes of it. [s]"""
-    data = data_parallel_times(
+) -> DataParallelTimes:
+    """What data parallelism and the optimizer add to a step. [s]"""
+    return data_parallel_times(
         model,
         config,
         cluster,
@@ -315,7 +340,6 @@ def step_s(
         forward_s=batch.forward_s,
         backward_s=batch.backward_s,
     )
-    return batch.before_data_s + data.exposed_s + data.optimizer_s, data
 
 
 def _evaluate_rows(
@@ -331,7 +355,8 @@ def _evaluate_rows(
     """Columns for layouts that break no structural rule."""
     cells = cells_of(model, layouts, table)
     batch = batch_of(model, config, cluster, profile, layouts, cells)
-    quiet, data = step_s(model, config, cluster, profile, layouts, cells, batch)
+    data = data_parallel_of(model, config, cluster, profile, layouts, cells, batch)
+    quiet = batch.before_data_s + data.exposed_s + data.optimizer_s
     loads = stage_loads(model, config, profile, layouts, cells.plan, batch.count, every=detail)
     memory = memory_bytes(model, config, profile, layouts, cells.state, loads, detail=detail)
     hidden_layers = table.of_kinds(lambda times: times.hidden_s)

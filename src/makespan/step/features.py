@@ -6,7 +6,7 @@ supported. docs/explain/catalog.md lists the keys with what the shipped profiles
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from makespan.specs.hardware import FrameworkProfile
 from makespan.specs.layout import ContextKind, CudaGraphs, Offload, Recompute, Schedule, Sharding
@@ -128,19 +128,41 @@ JOB_FEATURES: dict[str, Callable[[ModelSpec, StepConfig, LayoutArrays], BoolArra
 }
 """Keys that also depend on the model or on what a step has to do."""
 
+OF_SHARDING = (
+    "zero1",
+    "zero2",
+    "zero3",
+    "hsdp",
+    "zero2_pipeline",
+    "zero3_pipeline",
+    "zero3_expert",
+    "zero3_graphs",
+    "offload_optimizer",
+)
+"""Keys that depend on how parameters and their state are split, or on where the optimizer's lives."""
+
+OF_DP = ("uneven_batch", "uneven_interleaving")
+"""Keys that depend on dp."""
+
 KEYS = (*FEATURES, *JOB_FEATURES)
 """Every key of a layout. Besides them `supports` holds precisions and two traits of kernels (docs/explain/catalog.md)."""
 
 
 def lacking(
-    model: ModelSpec, config: StepConfig, profile: FrameworkProfile, layouts: LayoutArrays
+    model: ModelSpec,
+    config: StepConfig,
+    profile: FrameworkProfile,
+    layouts: LayoutArrays,
+    *,
+    keys: Collection[str] = KEYS,
 ) -> dict[str, BoolArray]:
-    """Per key that the profile lacks, the layouts that would need it. Shapes broadcast to (layouts,)."""
-    masks = {key: applies(layouts) for key, applies in FEATURES.items() if not profile.supports.get(key, True)}
-    for key, depends in JOB_FEATURES.items():
-        if not profile.supports.get(key, True):
-            masks[key] = depends(model, config, layouts)
-    return masks
+    """Per key that the profile lacks, the layouts that would need it. Shapes broadcast to (layouts,).
+
+    keys : those that are asked for.
+    """
+    missing = [key for key in KEYS if key in keys and not profile.supports.get(key, True)]
+    masks = {key: FEATURES[key](layouts) for key in missing if key in FEATURES}
+    return masks | {key: JOB_FEATURES[key](model, config, layouts) for key in missing if key in JOB_FEATURES}
 
 
 def everything(profile: FrameworkProfile) -> dict[str, bool]:

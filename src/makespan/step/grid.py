@@ -11,14 +11,26 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from makespan.rows import minimum, some
+from makespan.rows import minimum
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.layout import LayoutStatus, Offload, Sharding
 from makespan.specs.model import ModelSpec
 from makespan.specs.training import StepConfig
 from makespan.step import legality
 from makespan.step.arrays import FloatArray, IntArray, LayoutArrays
-from makespan.step.evaluate import Batch, Cells, all_layers, batch_of, cells_of, layer_table, pipe_traffic_s, step_s
+from makespan.step.data_parallel import DataParallelTimes, update_s
+from makespan.step.evaluate import (
+    Batch,
+    Cells,
+    LayerTable,
+    all_layers,
+    batch_of,
+    cells_of,
+    data_parallel_of,
+    layer_table,
+    pipe_traffic_s,
+)
+from makespan.step.features import KEYS, OF_DP, OF_SHARDING, lacking
 from makespan.step.memory import StageLoad, memory_bytes, stage_loads, with_optimizer
 
 
@@ -62,6 +74,7 @@ class Grid:
     ----------
     layouts : columns are plain integers or arrays that broadcast together. Sharding, its group size and the offloading of
         the optimizer are those of the choices.
+    table : layer times of the layouts where they are known (`evaluate.flat_table`).
     fewest : makes the grid one of lower bounds, for every dp from this up to that of the layouts: see `floor_under`.
     """
 
@@ -73,26 +86,33 @@ class Grid:
         profile: FrameworkProfile,
         layouts: LayoutArrays,
         *,
+        table: LayerTable | None = None,
         fewest: IntArray | None = None,
     ) -> None:
         self.model, self.cluster, self.profile, self.layouts = model, cluster, profile, layouts
         self.config = with_optimizer(config, profile)
         with np.errstate(all="ignore"):  # combinations that break a rule have no meaning
-            table = layer_table(model, self.config, cluster, profile, layouts)
+            if table is None:
+                table = layer_table(model, self.config, cluster, profile, layouts)
             self.cells: Cells = cells_of(model, layouts, table)
             hop: FloatArray | None = None
             if fewest is not None:
                 near = pipe_traffic_s(model, self.config, cluster, replace(layouts, dp=fewest))
                 hop = minimum(near, pipe_traffic_s(model, self.config, cluster, layouts))
             self.fewest = fewest
+            self._data: dict[tuple[Sharding, int], DataParallelTimes] = {}
             self.batch: Batch = batch_of(model, self.config, cluster, profile, layouts, self.cells, hop_s=hop)
             self.loads: tuple[StageLoad, ...] = stage_loads(
                 model, self.config, profile, layouts, self.cells.plan, self.batch.count, least=fewest is not None
             )
 
     def structural(self) -> IntArray:
-        """Codes of `LayoutStatus`; what depends on the choice of sharding is looked at by `under`."""
-        return legality.structural_status(self.model, self.config, self.cluster, self.layouts)
+        """Codes of `LayoutStatus`; what depends on dp or on the choice of sharding is looked at by `under`."""
+        status = legality.structural_status(self.model, self.config, self.cluster, self.layouts)
+        keys = [key for key in KEYS if key not in OF_SHARDING and key not in OF_DP]
+        for mask in lacking(self.model, self.config, self.profile, self.layouts, keys=keys).values():
+            status = np.where((status == 0) & mask, int(LayoutStatus.NOT_SUPPORTED), status)
+        return status
 
     def floor_under(self, choice: StateChoice) -> tuple[FloatArray, FloatArray]:
         """What no dp from `fewest` up to the grid's own goes below: step time without jitter, and memory. [s], [B]
@@ -102,13 +122,21 @@ class Grid:
         """
         assert self.fewest is not None
         layouts = choice.applied(self.layouts)
-        model, config, cluster, profile = self.model, self.config, self.cluster, self.profile
+        model, config, profile = self.model, self.config, self.profile
         with np.errstate(all="ignore"):
-            _, widest = step_s(model, config, cluster, profile, layouts, self.cells, self.batch)
-            few = replace(layouts, dp=self.fewest)
-            _, fewest = step_s(model, config, cluster, profile, few, self.cells, self.batch)
+            exposed = self._data_under(choice, replace(layouts, dp=self.fewest)).exposed_s
+            update = update_s(config, self.cluster, layouts, self.cells.state)
             needs = memory_bytes(model, config, profile, layouts, self.cells.state, self.loads).total_bytes
-        return self.batch.before_data_s + fewest.exposed_s + widest.optimizer_s, needs
+        return self.batch.before_data_s + exposed + update, needs
+
+    def _data_under(self, choice: StateChoice, layouts: LayoutArrays) -> DataParallelTimes:
+        """Data parallelism under a choice: the same wherever the optimizer's state lives, apart from its update."""
+        key = (choice.sharding, choice.shard_size)
+        if key not in self._data:
+            self._data[key] = data_parallel_of(
+                self.model, self.config, self.cluster, self.profile, layouts, self.cells, self.batch
+            )
+        return self._data[key]
 
     def under(self, choice: StateChoice, structural: IntArray) -> GridAnswer:
         """Time and memory with parameters and their state split in one way.
@@ -120,11 +148,13 @@ class Grid:
         if choice.shard_size:
             divides = ((layouts.cp * layouts.dp) % choice.shard_size == 0) & (choice.sharding is Sharding.ZERO3)
             status = np.where((status == 0) & np.logical_not(divides), int(LayoutStatus.SHARDS_DO_NOT_DIVIDE), status)
-        blocked = legality.unsupported(self.model, self.config, self.cluster, self.profile, layouts)
-        if some(blocked):
-            status = np.where((status == 0) & blocked, int(LayoutStatus.NOT_SUPPORTED), status)
+        lacks = lacking(self.model, self.config, self.profile, layouts, keys=(*OF_SHARDING, *OF_DP))
+        for mask in lacks.values():
+            status = np.where((status == 0) & mask, int(LayoutStatus.NOT_SUPPORTED), status)
         with np.errstate(all="ignore"):
-            quiet, data = step_s(self.model, self.config, self.cluster, self.profile, layouts, self.cells, self.batch)
+            exposed = self._data_under(choice, layouts).exposed_s
+            update = update_s(self.config, self.cluster, layouts, self.cells.state)
+            quiet = self.batch.before_data_s + exposed + update
             return GridAnswer(
                 layouts=layouts,
                 status=status,
@@ -132,7 +162,7 @@ class Grid:
                 memory_bytes=memory_bytes(
                     self.model, self.config, self.profile, layouts, self.cells.state, self.loads
                 ).total_bytes,
-                optimizer_s=data.optimizer_s,
+                optimizer_s=update,
             )
 
     @property
