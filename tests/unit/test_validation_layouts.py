@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 from makespan.cli.main import cli
 from makespan.specs.layout import Layout, Recompute, Sharding
 from makespan.specs.search import SearchConstraints
-from makespan.validation.files import read_rows
+from makespan.validation.files import read_models, read_rows
 from makespan.validation.layouts import (
     EXPLAINED,
     HELD,
@@ -24,6 +25,9 @@ from makespan.validation.layouts import (
     LayoutLedger,
     PublishedLayout,
     Reason,
+    _held_together,
+    _usable,
+    held_values,
     is_tie,
     published_layouts,
     software_constraints,
@@ -49,6 +53,7 @@ def answer(**changes: object) -> PublishedLayout:
         precision="bf16",
         global_batch=64,
         seq_len=4096,
+        is_mixture=False,
         layout=Layout(tp=4, dp=16),
         time_s=1.0,
         memory_fraction=0.5,
@@ -114,7 +119,7 @@ def test_shares_and_directions():
         answer(verdict=TIE, rows=("a", "b", "c")),
         answer(verdict=EXPLAINED, reason=Reason(kind=HELD, dimension="tp", text="t"), split="validation"),
         answer(),
-        answer(verdict=OUTSIDE, best_time_s=1.2),
+        answer(verdict=OUTSIDE, best_time_s=1.2, outside=("micro_batch",)),
     )
     ledger = LayoutLedger(runs=runs, num_rows=6, memory_margin=0.1)
 
@@ -122,11 +127,15 @@ def test_shares_and_directions():
     assert ledger.share() == 0.5
     assert ledger.share("validation") == 1.0
     assert ledger.share_of_rows() == pytest.approx(4 / 6)
-    assert ledger.num_worse == 1
+    assert (ledger.num_worse, ledger.num_outside) == (0, 1)
+    missed_by_the_search = dataclasses.replace(runs[3], outside=())
+    assert LayoutLedger(runs=(missed_by_the_search,), num_rows=1, memory_margin=0.1).num_worse == 1
     assert ledger.directions() == {("recompute", "none -> selective"): 2, ("tp", "less"): 2}
     page = layouts_page(ledger)
     assert "50.0 % of the runs, **missed**" in page
     assert "| held | tp | 1 |" in page
+    assert "violated in 0 runs. In 1 more" in page
+    assert "(micro_batch 1)" in page
     assert LayoutLedger(runs=(), num_rows=0, memory_margin=0.1).share() is None
 
 
@@ -174,3 +183,38 @@ def test_the_command_prints_and_writes_a_ledger(tmp_path, monkeypatch):
     assert "tie or explained" in shown.stdout
     assert Path("docs/layouts.md").exists()
     assert layouts_as_data(LayoutLedger(runs=(), num_rows=0, memory_margin=0.1))["share"] is None
+
+
+class Answers:
+    """A search whose best time depends on the dimensions that are kept."""
+
+    def __init__(self, times: dict[frozenset[str], float]) -> None:
+        self.times = times
+
+    def holding(self, names: list[str]) -> SimpleNamespace:
+        return SimpleNamespace(time_s=self.times.get(frozenset(names), 0.8))
+
+
+def test_dimensions_that_explain_only_together_are_named_in_the_order_of_their_weight():
+    """tp alone leaves 12 %, tp with recomputation 3 %; ep, though held, adds nothing."""
+    both = {frozenset({"tp", "recompute", *more}): 0.97 for more in ((), ("ep",))}
+    times = {frozenset({"tp"}): 0.88, frozenset({"recompute"}): 0.84, **both}
+    searched = Answers(times)
+
+    assert _held_together(searched, answer(), ["ep", "recompute", "tp"]) == ("tp", "recompute")
+    assert _held_together(searched, answer(), ["ep", "tp"]) == ()
+    assert _held_together(searched, answer(), []) == ()
+
+
+def test_a_dimension_counts_as_held_where_all_of_three_runs_agree(tmp_path):
+    """tp and pp stay, vpp varies: over three batches tp is held, over two it may be chance."""
+    runs = [ROW | {"id": f"r{k}", "global_batch": str(256 * k), "vpp": "6" if k == 1 else "12"} for k in (1, 2, 3)]
+
+    def held(rows: list[dict[str, str]]) -> dict[str, int]:
+        usable = _usable(read_rows(table(tmp_path / "rows.csv", *rows)), read_models(None))
+        (names,) = held_values(usable).values()
+        return dict(names)
+
+    assert held(runs)["tp"] == 3
+    assert "vpp" not in held(runs)
+    assert held(runs[:2]) == {}

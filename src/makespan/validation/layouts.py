@@ -11,6 +11,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,15 @@ from makespan.validation.split import family_of, model_family_of, publisher_of, 
 
 TIE, EXPLAINED, MISSED, OUTSIDE = "tie", "explained", "missed", "outside"
 VERDICTS = (TIE, EXPLAINED, MISSED, OUTSIDE)
-"""Within the tie width of the best; not, for one named reason; not, for none; predicted faster than all that was searched."""
+"""Within the tie width of the best; not, for one named reason; not, for none; predicted faster than all that was searched, by
+more than a tie or without a value that the search leaves out."""
 
-MEMORY, HELD, RECIPE = "memory", "held", "recipe"
-REASONS = (MEMORY, HELD, RECIPE)
+MEMORY, HELD, RECIPE, SPACE = "memory", "held", "recipe", "space"
+REASONS = (MEMORY, HELD, RECIPE, SPACE)
 """Kinds of reasons. `memory`: the layouts that are faster need memory within the memory model's own error of what there is.
 `held`: the publisher kept one value of a dimension over several runs of the model, so it was no choice for this one.
-`recipe`: the very layout, dp apart, is a tie in another run of the same publisher, who kept it for this size or precision."""
+`recipe`: the very layout, dp apart, is a tie in another run of the same publisher, who kept it for this size or precision.
+`space`: it is predicted faster than the best found, by less than a tie, and has a value that the search does not look at."""
 
 FEWEST_HELD = 3
 """Runs over which a publisher must have kept a value for it to count as held: two may agree by chance."""
@@ -71,6 +74,8 @@ class PublishedLayout:
         than there is, the search is given as much: it did run. [-]
     tie_fraction : how near the best a layout counts as equal. [-]
     reason : of an explained one.   outside : dimensions in which the published layout lies outside the space.
+    together : of a missed one, held dimensions that make the difference vanish only when several are kept; empty where all of
+        them do not.
     held : dimension -> time of the best layout that keeps the published value, over the published time. The largest says which
         dimension makes most of the difference. Empty for ties. [-]
     """
@@ -86,6 +91,7 @@ class PublishedLayout:
     precision: str
     global_batch: int
     seq_len: int
+    is_mixture: bool
     layout: Layout
     time_s: float
     memory_fraction: float
@@ -97,6 +103,7 @@ class PublishedLayout:
     verdict: str
     reason: Reason | None = None
     outside: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()
     held: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
@@ -116,7 +123,7 @@ class PublishedLayout:
     @property
     def changes(self) -> tuple[tuple[str, str, str], ...]:
         """(dimension, published value, best value) where the two differ, dp apart."""
-        pairs = ((name, getattr(self.layout, name, 0), getattr(self.best, name, 0)) for name in DIMENSIONS)
+        pairs = ((name, getattr(self.layout, name), getattr(self.best, name)) for name in DIMENSIONS)
         return tuple((name, value_in_words(a), value_in_words(b)) for name, a, b in pairs if a != b)
 
 
@@ -149,8 +156,13 @@ class LayoutLedger:
 
     @property
     def num_worse(self) -> int:
-        """Runs in which the published layout is predicted faster than the best that was found."""
-        return sum(not run.is_never_worse for run in self.runs)
+        """Runs in which a published layout inside the space is predicted faster than the best that was found."""
+        return sum(not run.is_never_worse and not run.outside for run in self.runs)
+
+    @property
+    def num_outside(self) -> int:
+        """Runs in which a published layout outside the space is predicted faster than the best inside."""
+        return sum(not run.is_never_worse and bool(run.outside) for run in self.runs)
 
     def directions(self) -> dict[tuple[str, str], int]:
         """(dimension, "more" or "less", for words "published -> best") -> runs that are no ties whose best layout differs so.
@@ -159,7 +171,7 @@ class LayoutLedger:
         """
         counts: dict[tuple[str, str], int] = {}
         for run in self.runs:
-            if run.verdict in (TIE, OUTSIDE):
+            if run.verdict == TIE or not run.is_never_worse:
                 continue
             for name, before, after in run.changes:
                 are_counts = before.isdigit() and after.isdigit()
@@ -210,7 +222,7 @@ def published_layouts(
     """
     rows, models = read_rows(rows_path), read_models(models_path)
     runs = _distinct(_usable(rows, models))
-    margin = validate().memory.p90_absolute or 0.0
+    margin = memory_margin()
     held = held_values(members[0] for members in runs)
     seen = frozenset(shipped_ids())
     chosen = runs[::every]
@@ -220,6 +232,12 @@ def published_layouts(
         num_rows=sum(len(members) for members in chosen),
         memory_margin=margin,
     )
+
+
+@cache
+def memory_margin() -> float:
+    """90th percentile of the memory model's error over the shipped rows that print a peak. [-]"""
+    return validate().memory.p90_absolute or 0.0
 
 
 def _usable(rows: Iterable[Row], models: Mapping[str, Any]) -> Iterable[_Run]:
@@ -256,7 +274,7 @@ def held_values(runs: Iterable[_Run]) -> Mapping[tuple[str, str, str, str], Mapp
         recipe: {
             name: len(members)
             for name in DIMENSIONS
-            if len(members) >= FEWEST_HELD and len({getattr(layout, name, None) for layout in members}) == 1
+            if len(members) >= FEWEST_HELD and len({getattr(layout, name) for layout in members}) == 1
         }
         for recipe, members in layouts.items()
     }
@@ -303,8 +321,8 @@ class _Searched:
 
 def _fixed(layout: Layout, names: Iterable[str]) -> dict[str, Any]:
     """Fields of `SearchConstraints` that hold a layout's values: sizes as numbers, policies as words."""
-    values = ((name, getattr(layout, name)) for name in names if hasattr(layout, name))
-    return {name: value if type(value) is int else value_in_words(value) for name, value in values}
+    values = ((name, getattr(layout, name)) for name in names)
+    return {name: value if type(value) is int else value_in_words(value).replace("-", "_") for name, value in values}
 
 
 def _judged(
@@ -332,6 +350,7 @@ def _judged(
         precision=case.config.precision,
         global_batch=case.config.global_batch,
         seq_len=case.config.seq_len,
+        is_mixture=case.model.moe is not None,
         layout=published.layout,
         time_s=published.time_s,
         memory_fraction=needs_bytes / has_bytes,
@@ -343,13 +362,33 @@ def _judged(
         verdict=TIE,
     )
     if not answer.is_never_worse:
-        return dataclasses.replace(answer, verdict=OUTSIDE, outside=outside_of(searched))
+        return _faster_than_found(answer, outside_of(searched))
     if is_tie(published.time_s, answer.best_time_s, tie):
         return answer
     kept = {name: _time(searched.holding([name])) / published.time_s for name, _, _ in answer.changes}
     kept = {name: ratio for name, ratio in kept.items() if math.isfinite(ratio)}
-    reason = _memory_reason(searched, answer, margin) or _held_reason(kept, held.get(run.recipe, {}), answer)
-    return dataclasses.replace(answer, held=kept, reason=reason, verdict=EXPLAINED if reason else MISSED)
+    never_varied = held.get(run.recipe, {})
+    reason = _memory_reason(searched, answer, margin) or _held_reason(kept, never_varied, answer)
+    together = () if reason else _held_together(searched, answer, [name for name in kept if name in never_varied])
+    return dataclasses.replace(
+        answer, held=kept, reason=reason, together=together, verdict=EXPLAINED if reason else MISSED
+    )
+
+
+def _held_together(searched: _Searched, answer: PublishedLayout, held: Sequence[str]) -> tuple[str, ...]:
+    """Held dimensions that make the difference vanish together, taken one by one as each leaves least of it.
+
+    Empty where all of them together do not.
+    """
+    chosen: list[str] = []
+    left = list(held) if is_tie(answer.time_s, _time(searched.holding(held)), answer.tie_fraction) else []
+    while left:
+        times = {name: _time(searched.holding([*chosen, name])) for name in left}
+        chosen.append(max(left, key=lambda name: times[name] if math.isfinite(times[name]) else -1.0))
+        left.remove(chosen[-1])
+        if is_tie(answer.time_s, times[chosen[-1]], answer.tie_fraction):
+            return tuple(chosen)
+    return ()
 
 
 def with_recipes(
@@ -366,9 +405,20 @@ def with_recipes(
         if other is not None:
             what = f"{other.num_accelerators} accelerators, {other.global_batch} x {other.seq_len}, {other.precision}"
             reason = Reason(kind=RECIPE, dimension="", text=f"the layout of {other.id}, a tie there ({what})")
-            answer = dataclasses.replace(answer, verdict=EXPLAINED, reason=reason)
+            answer = dataclasses.replace(answer, verdict=EXPLAINED, reason=reason, together=())
         explained.append(answer)
     return tuple(explained)
+
+
+def _faster_than_found(answer: PublishedLayout, outside: tuple[str, ...]) -> PublishedLayout:
+    """A published layout that is predicted faster than the best found."""
+    reason = None
+    if outside and is_tie(answer.best_time_s, answer.time_s, answer.tie_fraction):
+        values = ", ".join(f"{name} {value_in_words(getattr(answer.layout, name))}" for name in outside)
+        reason = Reason(
+            kind=SPACE, dimension=outside[0], text=f"not looked at: {values}; {answer.ratio - 1.0:.1%} faster"
+        )
+    return dataclasses.replace(answer, verdict=EXPLAINED if reason else OUTSIDE, outside=outside, reason=reason)
 
 
 def is_tie(time_s: float, best_time_s: float, fraction: float) -> bool:
@@ -403,12 +453,12 @@ def _held_reason(kept: Mapping[str, float], held: Mapping[str, int], answer: Pub
 
 
 def outside_of(searched: _Searched) -> tuple[str, ...]:
-    """Dimensions in which a published layout lies outside the space: let free alone, they make the rest of it findable.
+    """Dimensions whose published value the search does not look at: let free alone, they make the answer slower.
 
-    `several` where no single one does; empty where the layout is inside, so that the search should have found it.
+    Empty where the layout is inside, so that the search should have found it.
     """
-    names = [*DIMENSIONS, "dp"]
-    if _time(searched.holding(names)) <= searched.run.estimate.time_s * (1.0 + SLACK):
-        return ()
-    found = (name for name in names if searched.holding([other for other in names if other != name]) is not None)
-    return tuple(found) or ("several",)
+    names = (*DIMENSIONS, "dp")
+    limit = searched.run.estimate.time_s * (1.0 + SLACK)
+    return tuple(
+        name for name in names if not _time(searched.holding([other for other in names if other != name])) <= limit
+    )

@@ -43,6 +43,8 @@ def _by_profile(ledger: LayoutLedger) -> list[tuple[str, ...]]:
     profiles = sorted({run.profile for run in ledger.runs})
     groups = [("all", list(ledger.runs))]
     groups += [(split, [run for run in ledger.runs if run.split == split]) for split in SPLITS]
+    groups += [("dense", [run for run in ledger.runs if not run.is_mixture])]
+    groups += [("mixtures of experts", [run for run in ledger.runs if run.is_mixture])]
     groups += [(profile, [run for run in ledger.runs if run.profile == profile]) for profile in profiles]
     rows = []
     for name, runs in groups:
@@ -64,7 +66,7 @@ def layouts_table(ledger: LayoutLedger) -> Table:
     worst = min(ledger.runs, key=lambda run: run.ratio, default=None)
     caption = (
         f"{len(ledger.runs)} distinct runs of {ledger.num_rows} rows. The published layout is predicted faster than the best "
-        f"found in {ledger.num_worse}."
+        f"found in {ledger.num_worse}; from outside the space in {ledger.num_outside}."
     )
     if worst is not None:
         caption += f" Widest: {worst.id}, {worst.model}, best {percent(1.0 - worst.ratio)} faster ({worst.verdict})."
@@ -96,6 +98,7 @@ def layouts_as_data(ledger: LayoutLedger) -> dict[str, Any]:
         "num_rows": ledger.num_rows,
         "num_runs": len(ledger.runs),
         "num_worse": ledger.num_worse,
+        "num_outside": ledger.num_outside,
         "tallies": {split: ledger.tally(split) for split in ("all", DEVELOPMENT, VALIDATION)},
         "share": ledger.share(),
         "share_of_rows": ledger.share_of_rows(),
@@ -115,7 +118,18 @@ def _run_rows(runs: Iterable[PublishedLayout]) -> list[tuple[str, ...]]:
         )
         memory = f"{percent(run.memory_fraction)}, {percent(run.best_memory_fraction)}"
         machine = f"{run.model}, {machine_of(run)}, {run.profile}"
-        rows.append((run.id, machine, str(run.layout), str(run.best), percent(1.0 - run.ratio), held or "-", memory))
+        rows.append(
+            (
+                run.id,
+                machine,
+                str(run.layout),
+                str(run.best),
+                percent(1.0 - run.ratio),
+                held or "-",
+                ", ".join(run.together) or "-",
+                memory,
+            )
+        )
     return rows
 
 
@@ -133,6 +147,13 @@ def _direction_rows(ledger: LayoutLedger) -> list[tuple[str, ...]]:
     ]
 
 
+def _outside_words(ledger: LayoutLedger) -> str:
+    """` (micro_batch 12, ep 3)`: dimensions in which layouts lie outside."""
+    counts = Counter(name for run in ledger.runs for name in run.outside)
+    words = ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    return f" ({words})" if words else ""
+
+
 def layouts_page(ledger: LayoutLedger) -> str:
     """The page docs/layouts.md, made from a ledger."""
     ties = sorted({round(run.tie_fraction, 3) for run in ledger.runs})
@@ -146,7 +167,8 @@ def layouts_page(ledger: LayoutLedger) -> str:
         f"{ledger.num_rows} rows that state their layout. What the words mean: "
         "[explain/validation.md](explain/validation.md#published-layouts-against-the-search).",
         "",
-        f"* **Never worse than the published layout, both predicted:** violated in {ledger.num_worse} runs.",
+        f"* **Never worse than the published layout, both predicted:** violated in {ledger.num_worse} runs. In "
+        f"{ledger.num_outside} more the published layout lies outside the space and is predicted faster{_outside_words(ledger)}.",
         f"* **Published layouts among the ties or explained:** {percent(share)} of the runs, {verdict} (must 80 %, aim 95 %); "
         f"{percent(ledger.share_of_rows())} of the rows. "
         f"A tie is a layout within {', '.join(percent(tie) for tie in ties)} of the best.",
@@ -158,7 +180,8 @@ def layouts_page(ledger: LayoutLedger) -> str:
         "",
         f"`memory`: with the memory smaller by the memory model's P90 error ({percent(ledger.memory_margin)}) the published layout "
         "is a tie. `held`: with this one dimension as published it is, and the publisher kept it over three runs or more of the "
-        "model. `recipe`: the same layout is a tie in another run of the publisher.",
+        "model. `recipe`: the same layout is a tie in another run of the publisher. `space`: the published layout is predicted faster, by less than a tie, with a value that the "
+        "search does not look at.",
         "",
         *markdown_table(("reason", "dimension", "runs"), _reason_rows(ledger)),
         "",
@@ -172,10 +195,12 @@ def layouts_page(ledger: LayoutLedger) -> str:
         "## Missed",
         "",
         "No tie and no reason. `gain`: what the best saves of the published time. `left with`: the gain that is left when the "
-        "dimension stays as published, least first. Memory: predicted need over what there is, published and best.",
+        "dimension stays as published, least first. `together`: dimensions that the publisher never varied, which make the difference vanish only when several are "
+        f"kept ({sum(bool(run.together) for run in ledger.runs)} runs; no explanation, since each addition explains more). Memory: "
+        "predicted need over what there is, published and best.",
         "",
         *markdown_table(
-            ("row", "run", "published", "best", "gain", "left with", "memory"),
+            ("row", "run", "published", "best", "gain", "left with", "together", "memory"),
             _run_rows(run for run in ledger.runs if run.verdict in (MISSED, OUTSIDE)),
         ),
         "",
