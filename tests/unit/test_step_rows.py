@@ -88,19 +88,6 @@ def test_a_layout_alone_gives_the_digits_it_gives_among_others(name, accelerator
             np.testing.assert_array_equal(values, together.detail[column][row : row + 1], column)
 
 
-@pytest.mark.parametrize("one", [True, False])
-def test_fitting_only_leaves_the_same_times_out_alone_and_among_others(one):
-    model = catalog.model("llama3.1-70b").spec
-    config = StepConfig(global_batch=64, seq_len=8192, precision="bf16")
-    machine = (model, config, cluster("h100-sxm", "nvlink8-ib-rail"), profile("nemo-2025"))
-    layouts = LayoutArrays.build(tp=8, pp=[1, 8], dp=4)
-    given = [layouts.take([0]), layouts.take([1])] if one else [layouts]
-    found = [evaluate(*machine, few, fitting_only=True) for few in given]
-
-    assert np.isfinite(np.concatenate([f.time_s for f in found])).tolist() == [False, True]
-    assert np.isfinite(np.concatenate([f.memory_bytes for f in found])).all()
-
-
 def test_numbers_and_arrays_of_one_go_the_same_way():
     ones = {name: np.array([value]) for name, value in {"a": 2.5, "b": -1.0}.items()}
 

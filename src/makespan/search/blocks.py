@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from makespan.rows import some
-from makespan.search.bounds import ROUNDING, Families, Problem, Sizes, blocked, grid_columns, is_dominated, size_columns
+from makespan.search.bounds import (
+    POLICY,
+    ROUNDING,
+    Families,
+    Problem,
+    Sizes,
+    blocked,
+    grid_columns,
+    is_dominated,
+    size_columns,
+)
 from makespan.search.objectives import objective_values
 from makespan.specs.layout import LayoutStatus, Sharding
 from makespan.specs.search import Objective
@@ -19,13 +29,14 @@ from makespan.step.evaluate import LayerTable, jitter_factor
 from makespan.step.features import OF_SHARDING
 from makespan.step.grid import Grid, GridAnswer
 
+_Kind = TypeVar("_Kind", bound=np.generic)
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 VARIANTS = 8
 """Families in a row of a block: alike but for micro-batch, recomputation and offloading."""
 
-ROWS_AT_A_TIME = 1 << 15
+LAYOUTS_AT_A_TIME = 1 << 15
 """Layouts of a block under one choice of sharding: their arrays stay in a core's cache."""
 
 MEMORY_STEP = 1.01
@@ -44,34 +55,57 @@ class Block:
     index: IntArray
 
 
-def refined(problem: Problem, sizes: Sizes, families: Families, limit_bytes: float) -> FloatArray:
+def refined(
+    problem: Problem, sizes: Sizes, families: Families, limit_bytes: float
+) -> tuple[FloatArray, tuple[float, LayoutArrays] | None]:
     """What each family adds to its bare bound at least under each choice of sharding, in the objective; shape (families, choices).
 
     Infinite where no dp of the family fits, or where the software cannot run it. Transfers, data parallelism, the optimizer
     and the bubble of other schedules than 1F1B (`Grid.floor_under`).
+
+    Returns also, where nothing of a block fits, the layout that needs the least memory, with the bytes it needs at least.
     """
     added = np.full((len(families), len(problem.space.choices)), np.inf)
-    for block in blocks_of(problem, sizes, families, width=1):
+    nearest: tuple[float, LayoutArrays] | None = None
+    for block in blocks_of(problem, sizes, families):
         there = block.family >= 0
         index = block.index[block.family[there]]
-        added[index] = _refined(problem, sizes, block, limit_bytes)[there]
-    return added
+        values, layouts, needs = _refined(problem, sizes, block, limit_bytes)
+        added[index] = values[there]
+        if not np.isfinite(added[index]).any() and np.isfinite(needs).any():
+            nearest = _nearer(nearest, problem, layouts, needs)
+    return added, nearest
 
 
-def _refined(problem: Problem, sizes: Sizes, block: Block, limit_bytes: float) -> FloatArray:
-    """`refined` of a block; shape (rows, variants, choices)."""
+def _nearer(
+    known: tuple[float, LayoutArrays] | None, problem: Problem, layouts: LayoutArrays, needs: FloatArray
+) -> tuple[float, LayoutArrays] | None:
+    """The layout of a block that needs the least memory, if that is less than the one known."""
+    row, variant, place = np.unravel_index(int(np.argmin(needs)), needs.shape)
+    least = float(needs[row, variant, place])
+    if known is not None and known[0] <= least:
+        return known
+    chosen = problem.space.choices[int(place)].applied(layouts)
+    shape, at = needs.shape[:2], (np.array([row]), np.array([variant]))
+    return least, LayoutArrays(**{name: np.broadcast_to(getattr(chosen, name), shape)[at] for name in COLUMNS})
+
+
+def _refined(
+    problem: Problem, sizes: Sizes, block: Block, limit_bytes: float
+) -> tuple[FloatArray, LayoutArrays, FloatArray]:
+    """`refined` of a block, its layouts, and the memory they need at least; shapes (rows, variants, choices)."""
     columns, each = _shared_columns(problem, sizes, block)
     columns = {name: values[:, :, 0] if np.ndim(values) == 3 else values for name, values in columns.items()}
-    unit, most, least = (getattr(each, name) for name in ("unit", "most", "least"))
-    if (most == most[:, :1]).all() and (least == least[:, :1]).all():
-        unit, most, least = unit[:, :1], most[:, :1], least[:, :1]
-    fewest = least * unit
+    unit, most, fewest = each.unit, each.most, each.least * each.unit
+    if (most == most[:, :1]).all() and (fewest == fewest[:, :1]).all():
+        unit, most, fewest = unit[:, :1], most[:, :1], fewest[:, :1]
     layouts = grid_columns(**columns, dp=most * unit)
     grid = Grid(*problem.specs, layouts, table=_table(sizes, layouts, each), fewest=fewest)
     known = np.ceil(problem.config.global_batch / (layouts.micro_batch * layouts.dp)) * each.slot_s + each.bubble_s
     used = layouts.tp * layouts.cp * layouts.pp * fewest
     factor = jitter_factor(problem.profile, used, precision=problem.config.precision)
     added = np.full((*block.family.shape, len(problem.space.choices)), np.inf)
+    least = np.full(added.shape, np.inf)
     dominated: dict[bool, Any] = {}
     for place, choice in enumerate(problem.space.choices):
         under = choice.applied(layouts)
@@ -89,9 +123,9 @@ def _refined(problem: Problem, sizes: Sizes, block: Block, limit_bytes: float) -
             num_accelerators=used,
             working_s=0.0,
         )
-        fits = needs * ROUNDING <= limit_bytes
-        added[:, :, place] = np.where(fits & runs, more, np.inf)
-    return added
+        least[:, :, place] = np.where(runs, needs, np.inf)
+        added[:, :, place] = np.where(runs & (needs * ROUNDING <= limit_bytes), more, np.inf)
+    return added, layouts, least
 
 
 def _columns(problem: Problem, sizes: Sizes, families: Families) -> dict[str, Any]:
@@ -102,19 +136,28 @@ def _columns(problem: Problem, sizes: Sizes, families: Families) -> dict[str, An
     return columns | {"order": families.order}
 
 
-def blocks_of(problem: Problem, sizes: Sizes, families: Families, *, width: int) -> list[Block]:
-    """Families in rows of `VARIANTS`, rows in blocks; what differs in schedule class, order, offloading or in having stages apart.
+def blocks_of(
+    problem: Problem,
+    sizes: Sizes,
+    families: Families,
+    *,
+    widths: IntArray | int = 1,
+    apart: IntArray | int = 0,
+    variants: int = VARIANTS,
+) -> list[Block]:
+    """Families in rows of `VARIANTS`, rows in blocks; what differs in schedule class, order or in having stages apart.
 
-    width : values of dp that are worked out together. The families are grouped by what they share; within a group they keep
-    their order.
+    widths : values of dp of each family that are worked out; families of like widths come together.
+    apart : families that differ in it do not come together.
+    variants : families in a row. The families are grouped by what they share; within a group they keep their order.
     """
     if not len(families):
         return []
     space = problem.space
     schedule = np.array([int(pipe.schedule) for pipe in space.pipes])[families.pipe]
-    offload = sizes.offload[families.size]
     alone = np.array([pipe.pp == 1 for pipe in space.pipes])[families.pipe]
-    kind = (((schedule > 0) * 4 + families.order) * 4 + offload) * 2 + alone
+    doublings = np.ceil(np.log2(widths)).astype(np.int64)
+    kind = (((apart * 2 + (schedule > 0)) * 4 + families.order) * 2 + alone) * 32 + doublings
     keys = (families.least, families.order, families.pipe, sizes.expert[families.size], sizes.mesh[families.size])
     by_group = np.lexsort((np.arange(len(families)), *keys, kind))
     together = families.take(by_group)
@@ -122,16 +165,16 @@ def blocks_of(problem: Problem, sizes: Sizes, families: Families, *, width: int)
     starts = np.flatnonzero(np.append(True, (columns[:, 1:] != columns[:, :-1]).any(axis=0)))
     lengths = np.diff(np.append(starts, len(together)))
     place = np.arange(len(together)) - np.repeat(starts, lengths)
-    rows_before = np.cumsum(-(-lengths // VARIANTS)) - -(-lengths // VARIANTS)
-    row = np.repeat(rows_before, lengths) + place // VARIANTS
-    family = np.full((int(row[-1]) + 1, VARIANTS), -1, dtype=np.int64)
-    family[row, place % VARIANTS] = np.arange(len(together))
+    rows_before = np.cumsum(-(-lengths // variants)) - -(-lengths // variants)
+    row = np.repeat(rows_before, lengths) + place // variants
+    family = np.full((int(row[-1]) + 1, variants), -1, dtype=np.int64)
+    family[row, place % variants] = np.arange(len(together))
     kind_of_row = columns[-1][family[:, 0]]
-    at_a_time = max(ROWS_AT_A_TIME // (VARIANTS * width), 1)
     blocks = []
     for start in np.flatnonzero(np.append(True, np.diff(kind_of_row) != 0)).tolist():
         stop = start + int(np.searchsorted(kind_of_row[start:] != kind_of_row[start], True))
         stop = len(kind_of_row) if stop >= len(kind_of_row) else stop
+        at_a_time = max(LAYOUTS_AT_A_TIME // (variants << int(kind_of_row[start] % 32)), 1)
         for first in range(start, stop, at_a_time):
             rows = family[first : min(first + at_a_time, stop)]
             blocks.append(Block(families=together, family=rows, index=by_group))
@@ -170,14 +213,15 @@ class Wanted:
     front_s: float
 
 
-def work_out(problem: Problem, sizes: Sizes, block: Block, alive: NDArray[np.bool_], wanted: Wanted) -> Found:
+def work_out(problem: Problem, sizes: Sizes, block: Block, todo: NDArray[np.bool_], wanted: Wanted) -> Found:
     """Every layout of a block through the formulas of `step`.
 
-    alive : choices of sharding under which some layout of the block may be wanted. Shape (choices,).
+    todo : choices of sharding under which a family is to be worked out; where all are, its shape may be (1, 1, choices).
+        Shape (rows, variants, choices).
     """
     columns, each, exists = _grid_of(problem, sizes, block)
     grid = Grid(*problem.specs, columns, table=_table(sizes, columns, each))
-    shape = exists.shape
+    shape = (*block.family.shape, exists.shape[2])
     structural = np.where(exists, grid.structural(), -1)
     tally = np.zeros(len(LayoutStatus) + 1, dtype=np.int64)
     num_layouts = num_feasible = 0
@@ -185,11 +229,14 @@ def work_out(problem: Problem, sizes: Sizes, block: Block, alive: NDArray[np.boo
     kept: list[dict[str, NDArray[Any]]] = []
     front: list[dict[str, NDArray[Any]]] = []
     dominated: dict[bool, Any] = {}
-    for choice, is_alive in zip(problem.space.choices, alive.tolist(), strict=True):
-        if not is_alive:
+    for place, choice in enumerate(problem.space.choices):
+        if not todo[:, :, place].any():
             continue
-        answer = grid.under(choice, structural)
-        legal = answer.status == 0
+        still = structural
+        if not todo[:, :, place].all():
+            still = np.where(todo[:, :, place, None], structural, -1)
+        answer = grid.under(choice, still)
+        legal = np.broadcast_to(answer.status == 0, shape)
         zero3 = choice.sharding is Sharding.ZERO3
         if zero3 not in dominated:
             dominated[zero3] = is_dominated(problem, answer.layouts)
@@ -200,9 +247,7 @@ def work_out(problem: Problem, sizes: Sizes, block: Block, alive: NDArray[np.boo
         num_layouts, num_feasible = num_layouts + counted, num_feasible + feasible
         tally[int(LayoutStatus.OUT_OF_MEMORY)] += counted - feasible
         if counted < legal.size:
-            tally += np.bincount(np.maximum(answer.status, 0).ravel(), minlength=len(tally)) * (
-                np.arange(len(tally)) > 0
-            )
+            tally += _broken(answer.status, shape, len(tally))
         if not feasible:
             continue
         objective = _objective(problem, grid, answer)
@@ -233,14 +278,29 @@ def _shared_columns(problem: Problem, sizes: Sizes, block: Block) -> tuple[dict[
     columns: dict[str, Any] = {
         name: shared[name][:, None, None] for name in ("tp", "cp", "cp_kind", "ep", "etp", "pp", "vpp", "schedule")
     }
-    for name in ("schedule", "order", "offload"):
+    for name in ("schedule", "order"):
         values = shared[name]
         columns[name] = int(values[0]) if (values == values[0]).all() else values[:, None, None]
     each = families.take(np.where(family >= 0, family, family[:, :1]))
     variant = sizes.take(each.size)
-    for name in ("micro_batch", "recompute", "ep_overlap", "cuda_graphs"):
-        columns[name] = getattr(variant, name)[:, :, None]
+    for name in ("micro_batch", *POLICY):
+        columns[name] = _narrow(getattr(variant, name))[:, :, None]
+    if not some(columns["offload"]):
+        columns["offload"] = 0
     return columns, each
+
+
+def _narrow(values: NDArray[_Kind]) -> NDArray[_Kind]:
+    """Values of (rows, variants), with one variant where all of a row agree: what follows from them has fewer axes."""
+    return values[:, :1] if (values == values[:, :1]).all() else values
+
+
+def _broken(status: IntArray, shape: tuple[int, ...], length: int) -> IntArray:
+    """How many layouts break which rule, by code; OK and what is not a layout left out."""
+    repeats = int(np.prod(shape)) // status.size
+    counts = np.bincount(np.maximum(status, 0).ravel(), minlength=length) * repeats
+    counts[0] = 0
+    return counts
 
 
 def _table(sizes: Sizes, layouts: LayoutArrays, each: Families) -> LayerTable | None:
@@ -254,16 +314,17 @@ def _table(sizes: Sizes, layouts: LayoutArrays, each: Families) -> LayerTable | 
 def _grid_of(problem: Problem, sizes: Sizes, block: Block) -> tuple[LayoutArrays, Families, NDArray[np.bool_]]:
     """Columns of a block on the axes (row, variant, dp), the family of each variant, and where there is a layout."""
     columns, each = _shared_columns(problem, sizes, block)
-    there, unit = block.family[:, :, None] >= 0, each.unit[:, :1, None]
+    there, unit = _narrow(block.family >= 0)[:, :, None], each.unit[:, :1, None]
+    least, most = (_narrow(values)[:, :, None] for values in (each.least, each.most))
     if problem.space.thin:
-        least, most = each.least[:, :, None], each.most[:, :, None]
-        leanest = _leanest(problem, least, most, unit, columns["micro_batch"])
-        exists = there & np.concatenate([most > 0, leanest < most], axis=2)
-        dp = np.concatenate([most, leanest], axis=2) * unit
+        lean = _leanest(problem, least, most, unit, columns["micro_batch"])
+        lean, most = np.broadcast_arrays(lean, most)
+        exists = there & np.concatenate([most > 0, lean < most], axis=2)
+        dp = np.concatenate([most, lean], axis=2) * unit
     else:
-        least, most = each.least.min(axis=1), each.most.max(axis=1)
-        number = (least[:, None] + np.arange(int((most - least).max()) + 1)[None, :])[:, None, :]
-        exists = there & (number >= each.least[:, :, None]) & (number <= each.most[:, :, None])
+        first, last = least.min(axis=1, keepdims=True), most.max(axis=1, keepdims=True)
+        number = first + np.arange(int((last - first).max()) + 1)[None, None, :]
+        exists = there & (number >= least) & (number <= most)
         dp = number * unit
     return grid_columns(**columns, dp=dp), each, exists
 

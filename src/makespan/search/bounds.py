@@ -74,7 +74,7 @@ class Problem:
 class Sizes:
     """Families by their sizes, recompute policy and offloading; flat arrays of one shape.
 
-    mesh, expert, place : of the space's meshes, expert pairs and micro-batches.
+    mesh, expert, place, policy : of the space's meshes, expert pairs, micro-batches and policies.
     table : times of layers and head, for each of the sizes.   busy_s : T, all of them. [s]
     budget : what T times a pipeline's factor may be.
     """
@@ -82,6 +82,7 @@ class Sizes:
     mesh: IntArray
     expert: IntArray
     place: IntArray
+    policy: IntArray
     micro_batch: IntArray
     recompute: IntArray
     offload: IntArray
@@ -314,6 +315,7 @@ def with_policies(problem: Problem, known: Factors, bare: Bare, threshold: float
         mesh=bare.mesh[row],
         expert=bare.expert[row],
         place=bare.place[row],
+        policy=policy,
         micro_batch=micro_batch[row],
         **{name: column[policy] for name, column in policies.items()},
         table=flat_table(table, shape, (row, policy)),
@@ -375,13 +377,13 @@ def families(problem: Problem, known: Factors, exposed: FloatArray, sizes: Sizes
     place = sizes.mesh * len(problem.space.experts) + sizes.expert
     row, pipe = _pairs(known, sizes, place, exposed)
     starts = range(0, len(row), CELLS_AT_A_TIME)
-    parts = [_slots(problem, sizes, row[s : s + CELLS_AT_A_TIME], pipe[s : s + CELLS_AT_A_TIME]) for s in starts]
+    parts = [slots(problem, sizes, row[s : s + CELLS_AT_A_TIME], pipe[s : s + CELLS_AT_A_TIME]) for s in starts]
     found = []
     for part in parts:
         bare = _floors(problem, sizes, part)
         floor = (bare + _in_objective(problem, exposed[place[part.size], part.pipe])) * ROUNDING
         good = replace(part, bare=bare, floor=floor).take(np.flatnonzero(floor <= threshold))
-        found.append(_supported(problem, sizes, _with_orders(problem, good)))
+        found.append(supported(problem, sizes, _with_orders(problem, good)))
     whole = _joined(found)
     return whole.take(np.argsort(whole.floor, kind="stable"))
 
@@ -423,15 +425,19 @@ def is_dominated(problem: Problem, columns: LayoutArrays) -> Any:
     return (idle_overlap & (blocked(problem, overlapped) == 0)) | (no_graphs & (blocked(problem, recorded) == 0))
 
 
-def _supported(problem: Problem, sizes: Sizes, pieces: Families) -> Families:
-    """Families that the software can run, as far as sharding does not matter."""
+def family_columns(problem: Problem, sizes: Sizes, pieces: Families) -> LayoutArrays:
+    """Families at their largest dp, flat."""
     columns = size_columns(problem.space, sizes.take(pieces.size))
     for name in ("pp", "vpp", "schedule"):
         columns[name] = _axis(getattr(pipe, name) for pipe in problem.space.pipes)[pieces.pipe]
-    rows = grid_columns(**columns | {"order": pieces.order, "dp": pieces.most * pieces.unit})
+    return grid_columns(**columns | {"order": pieces.order, "dp": pieces.most * pieces.unit})
+
+
+def supported(problem: Problem, sizes: Sizes, pieces: Families) -> Families:
+    """Families that the software can run, as far as sharding does not matter."""
     keys = [key for key in OF_FAMILY if key not in OF_SHARDING]
-    good = np.broadcast_to(blocked(problem, rows, keys=keys), pieces.size.shape) == 0
-    return pieces.take(np.flatnonzero(good))
+    lacks = blocked(problem, family_columns(problem, sizes, pieces), keys=keys)
+    return pieces.take(np.flatnonzero(np.broadcast_to(lacks, pieces.size.shape) == 0))
 
 
 def _pairs(known: Factors, sizes: Sizes, place: IntArray, exposed: FloatArray) -> tuple[IntArray, IntArray]:
@@ -457,7 +463,7 @@ def _joined(pieces: list[Families]) -> Families:
     return Families(**{name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in names})
 
 
-def _slots(problem: Problem, sizes: Sizes, row: IntArray, pipe: IntArray) -> Families:
+def slots(problem: Problem, sizes: Sizes, row: IntArray, pipe: IntArray) -> Families:
     """Some sizes with a pipeline each: slowest stage, bubble and range of dp. Flat."""
     space, config, model = problem.space, problem.config, problem.model
     columns = size_columns(space, sizes.take(row))
@@ -466,7 +472,7 @@ def _slots(problem: Problem, sizes: Sizes, row: IntArray, pipe: IntArray) -> Fam
     table = sizes.table.take(row)
     busy = table.of_kinds(lambda times: times.busy_s)
     plan = plan_stages(model, wide, busy_s=busy)
-    slots = slots_of(model, plan, busy, table.rows(table.head.busy_s), pp > 1)
+    each = slots_of(model, plan, busy, table.rows(table.head.busy_s), pp > 1)
     plain = schedule == int(Schedule.ONE_F_ONE_B)
     unit = dp_unit(wide.tp, wide.cp, wide.ep, wide.etp)
     per_replica, turns, batch = wide.tp * wide.cp * pp, np.where(vpp > 1, pp, 1), config.global_batch
@@ -478,8 +484,8 @@ def _slots(problem: Problem, sizes: Sizes, row: IntArray, pipe: IntArray) -> Fam
         unit=unit,
         least=least,
         most=most,
-        slot_s=np.where(schedule == int(Schedule.DUALPIPE), slots.everything / pp, slots.slot),
-        bubble_s=np.where(plain, bubble_s(slots.slot, slots.everything, vpp=vpp), 0.0),
+        slot_s=np.where(schedule == int(Schedule.DUALPIPE), each.everything / pp, each.slot),
+        bubble_s=np.where(plain, bubble_s(each.slot, each.everything, vpp=vpp), 0.0),
         bare=np.zeros(len(row)),
         floor=np.zeros(len(row)),
     )

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,17 +30,19 @@ from makespan.search.bounds import (
     least_exposed,
     with_policies,
 )
+from makespan.search.neighbours import Done, Job, neighbourhoods
 from makespan.search.pareto import pareto_front
-from makespan.search.space import space_of
+from makespan.search.space import leanest_space, space_of
 from makespan.search.ties import tie_fraction
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
-from makespan.specs.layout import LayoutStatus
+from makespan.specs.layout import Layout, LayoutStatus
 from makespan.specs.model import ModelSpec
 from makespan.specs.search import SearchConstraints, SearchResult
 from makespan.specs.step import StepEstimate
 from makespan.specs.training import StepConfig
-from makespan.step import LayoutArrays, step_estimates
+from makespan.step import LayoutArrays, step_estimate, step_estimates
 from makespan.step.arrays import COLUMNS
+from makespan.step.legality import has_precision
 from makespan.step.memory import with_optimizer
 
 FloatArray = NDArray[np.float64]
@@ -52,10 +55,13 @@ DP_AT_A_TIME = 16
 WORKERS = 2
 """Threads; NumPy lets go of the interpreter while it computes. Fixed, as each round's threshold depends on it."""
 
-FIRST_SIZES, MOST_SIZES = 64, 512
-FIRST_FAMILIES, MOST_FAMILIES = 2048, 32768
-FIRST_PIECES, MOST_PIECES = 512, 16384
+FIRST_SIZES, MOST_SIZES = 96, 512
+FIRST_FAMILIES, MOST_FAMILIES = 4096, 65536
+FIRST_PIECES, MOST_PIECES = 1024, 16384
 """Sizes, families, and pieces of them, of the first round and of the later ones: each has the threshold of those before."""
+
+LEAST_LAYOUTS = 1 << 22
+"""Layouts worked out where there are so many: when the best is proved, its neighbours follow until so many are known."""
 
 MOST_KEPT = 4096
 """Layouts that a result lists."""
@@ -99,7 +105,7 @@ def search(
     ordered by accelerators used, memory, and then by their dimensions, so the answer does not depend on the order in which
     layouts are looked at, nor on the number of processors.
     """
-    hunt = _hunt(model, config, cluster, profile, constraints, top=top, front=front)
+    problem, found = _hunt(model, config, cluster, profile, constraints, top=top, front=front)
     headroom = constraints.memory_headroom
 
     def worked_out(columns: Columns, places: IntArray) -> tuple[StepEstimate, ...]:
@@ -108,22 +114,22 @@ def search(
             return ()
         return step_estimates(model, config, cluster, profile, rows, memory_headroom=headroom)
 
-    kept = hunt.kept
+    kept = found.kept
     best = worked_out(kept, _one_of_each(kept)[:top])
     fraction = tie_fraction(profile)
     tally: dict[LayoutStatus, int] = {
-        status: int(hunt.tally[status]) for status in LayoutStatus if status is not LayoutStatus.OK
+        status: int(found.tally[status]) for status in LayoutStatus if status is not LayoutStatus.OK
     }
     return SearchResult(
         best=best[0] if best else None,
         top=best,
-        pareto=worked_out(hunt.front, _front(hunt.front)),
-        num_layouts=hunt.num_layouts,
-        num_feasible=hunt.num_feasible,
+        pareto=worked_out(found.front, _front(found.front)),
+        num_layouts=found.num_layouts,
+        num_feasible=found.num_feasible,
         infeasible=tally,
-        num_ties=int(np.count_nonzero(hunt.near <= kept["objective"][0] * (1.0 + fraction))) if best else 0,
+        num_ties=int(np.count_nonzero(found.near <= kept["objective"][0] * (1.0 + fraction))) if best else 0,
         tie_fraction=fraction,
-        nearest=None,
+        nearest=None if best else _lacking(found.nearest, model, config, cluster, profile, headroom),
         columns={name: values[:MOST_KEPT] for name, values in kept.items()},
         objective=constraints.objective,
     )
@@ -146,10 +152,17 @@ class _Hunt:
     near: FloatArray = field(default_factory=lambda: np.zeros(0))
     kept: Columns = field(default_factory=lambda: joined([]))
     front: Columns = field(default_factory=lambda: joined([]))
+    nearest: tuple[float, LayoutArrays] | None = None
+    done: list[Done] = field(default_factory=list)
 
     def fresh(self) -> _Hunt:
         """Nothing found, the same wanted."""
         return _Hunt(top=self.top, reach=self.reach, threshold=self.threshold)
+
+    def come_nearer(self, nearest: tuple[float, LayoutArrays] | None) -> None:
+        """Remember the layout that needs the least memory, for the case that nothing fits."""
+        if nearest is not None and (self.nearest is None or nearest[0] < self.nearest[0]):
+            self.nearest = nearest
 
     def add(self, founds: Sequence[Found | _Hunt]) -> None:
         """Take in some blocks, or other hunts, in their order."""
@@ -180,8 +193,8 @@ def _hunt(
     *,
     top: int,
     front: bool,
-) -> _Hunt:
-    hunt = _Hunt(top=top, reach=1.0 + tie_fraction(profile) if constraints.thorough else 1.0)
+) -> tuple[Problem, _Hunt]:
+    """A thin search for a first threshold, then the space."""
     problem = Problem(
         model=model,
         config=with_optimizer(config, profile),
@@ -190,36 +203,74 @@ def _hunt(
         space=space_of(model, config, cluster, profile, constraints),
         objective=constraints.objective,
     )
-    if problem.space.is_empty:
-        return hunt
+    limit = cluster.accelerator.hbm_bytes * (1.0 - constraints.memory_headroom)
+    threshold = math.inf
     if constraints.thorough:
         thin = replace(constraints, thorough=False)
-        first = _hunt(model, config, cluster, profile, thin, top=top, front=False)
-        if len(first.kept["objective"]):
-            hunt.threshold = max(first.threshold, float(first.kept["objective"][0]) * hunt.reach)
-    limit = cluster.accelerator.hbm_bytes * (1.0 - constraints.memory_headroom)
+        _, first = _hunt(model, config, cluster, profile, thin, top=top, front=False)
+        if not len(first.kept["objective"]):
+            first = hunt(replace(problem, space=leanest_space(problem.space)), limit, top=top)
+        if not len(first.kept["objective"]):
+            return problem, first
+        threshold = _wanted_up_to(first, tie_fraction(profile))
+    return problem, hunt(problem, limit, top=top, front=front, threshold=threshold)
+
+
+def _wanted_up_to(found: _Hunt, fraction: float) -> float:
+    """What ties with the best that is known, or the last answer wanted if that is more."""
+    return max(found.threshold, float(found.kept["objective"][0]) * (1.0 + fraction))
+
+
+def hunt(problem: Problem, limit_bytes: float, *, top: int, front: bool = False, threshold: float = math.inf) -> _Hunt:
+    """Every layout of a space that may be among the first `top`, or tie with the best.
+
+    Parameters
+    ----------
+    limit_bytes : memory that a layout may take.   threshold : an objective that `top` layouts of the space are known to meet.
+    front : also work out neighbours of the best, and follow the Pareto front.
+    """
+    space = problem.space
+    found = _Hunt(top=top, reach=1.0 if space.thin else 1.0 + tie_fraction(problem.profile), threshold=threshold)
+    if space.is_empty or not _has_precision(problem):
+        found.tally[int(LayoutStatus.NOT_SUPPORTED)] += not space.is_empty
+        return found
     known = factors(problem)
     bare, broken = bare_sizes(problem, known)
     for code, count in broken.items():
-        hunt.tally[code] += count
-    bare = bare.take(bare.floor <= hunt.threshold)
+        found.tally[code] += count
+    bare = bare.take(bare.floor <= threshold)
     if not len(bare):
-        return hunt
+        return found
     exposed = least_exposed(problem, bare)
 
     def one(part: Bare) -> _Hunt:
-        own = hunt.fresh()
+        own = found.fresh()
         sizes = with_policies(problem, known, part, own.threshold)
-        _families(problem, sizes, families(problem, known, exposed, sizes, own.threshold), own, limit, front=front)
+        open_ = families(problem, known, exposed, sizes, own.threshold)
+        _families(problem, sizes, open_, own, limit_bytes, front=front)
         return own
 
     with ThreadPoolExecutor(WORKERS) as pool:
         start, step = 0, FIRST_SIZES
-        while start < len(bare) and bare.floor[start] <= hunt.threshold:
+        while start < len(bare) and bare.floor[start] <= found.threshold:
             parts = [bare.take(slice(s, s + step)) for s in range(start, start + WORKERS * step, step)]
-            hunt.add(list(pool.map(one, [part for part in parts if len(part)])))
+            own = list(pool.map(one, [part for part in parts if len(part)]))
+            found.add(own)
+            for each in own:
+                found.come_nearer(each.nearest)
+                found.done += each.done
             start, step = start + WORKERS * step, min(2 * step, MOST_SIZES)
-    return hunt
+        if front and not space.thin and len(found.kept["objective"]):
+            wanted = _wanted(found, limit_bytes, front=front)
+            for group in neighbourhoods(problem, known, found.done, LEAST_LAYOUTS - found.num_layouts):
+                found.add(list(pool.map(partial(_neighbours, problem, wanted), group)))
+    return found
+
+
+def _has_precision(problem: Problem) -> bool:
+    """Whether accelerator and software multiply in the precision of the step."""
+    precision = problem.config.precision
+    return has_precision(problem.cluster.accelerator, precision) and problem.profile.supports.get(precision, True)
 
 
 def _families(problem: Problem, sizes: Sizes, open_: Families, hunt: _Hunt, limit_bytes: float, *, front: bool) -> None:
@@ -228,7 +279,8 @@ def _families(problem: Problem, sizes: Sizes, open_: Families, hunt: _Hunt, limi
     while start < len(open_) and open_.floor[start] <= hunt.threshold:
         stop = min(start + step, int(np.searchsorted(open_.floor, hunt.threshold, side="right")))
         chunk = open_.take(slice(start, stop))
-        added = refined(problem, sizes, chunk, limit_bytes)
+        added, nearest = refined(problem, sizes, chunk, limit_bytes)
+        hunt.come_nearer(nearest)
         good = np.flatnonzero(chunk.bare + added.min(axis=1) <= hunt.threshold)
         chunk, added = chunk.take(good), added[good]
         if not problem.space.thin:
@@ -255,24 +307,46 @@ def _pieces(
     while start < len(order) and floor[order[start]] <= hunt.threshold:
         part = order[start : start + step]
         part = part[floor[part] <= hunt.threshold]
-        wanted = Wanted(
-            limit_bytes=limit_bytes,
-            near=hunt.threshold,
-            most_kept=MOST_KEPT,
-            front_s=_fastest(hunt) * FRONT_REACH if front else 0.0,
-        )
+        wanted = _wanted(hunt, limit_bytes, front=front)
         few, more = chunk.take(part), added[part]
         found = []
-        for block in blocks_of(problem, sizes, few, width=2 if problem.space.thin else DP_AT_A_TIME):
+        for block in blocks_of(problem, sizes, few, widths=2 if problem.space.thin else DP_AT_A_TIME):
             index = block.index[block.family[block.family >= 0]]
             alive = np.asarray((few.bare[index, None] + more[index] <= hunt.threshold).any(axis=0))
-            found.append(work_out(problem, sizes, block, alive, wanted))
+            found.append(work_out(problem, sizes, block, alive[None, None, :], wanted))
+            hunt.done.append(Done(sizes=sizes, families=few.take(index), floor=floor[part][index], choices=alive))
         hunt.add(found)
         start, step = start + step, min(2 * step, MOST_PIECES)
 
 
-def _fastest(hunt: _Hunt) -> float:
-    return float(hunt.kept["time_s"].min()) if len(hunt.kept["time_s"]) else math.inf
+def _neighbours(problem: Problem, wanted: Wanted, job: Job) -> Found:
+    return work_out(problem, *job, wanted)
+
+
+def _wanted(hunt: _Hunt, limit_bytes: float, *, front: bool) -> Wanted:
+    fastest = float(hunt.kept["time_s"].min()) if len(hunt.kept["time_s"]) else math.inf
+    return Wanted(
+        limit_bytes=limit_bytes,
+        near=hunt.threshold,
+        most_kept=MOST_KEPT,
+        front_s=fastest * FRONT_REACH if front else 0.0,
+    )
+
+
+def _lacking(
+    nearest: tuple[float, LayoutArrays] | None,
+    model: ModelSpec,
+    config: StepConfig,
+    cluster: ClusterSpec,
+    profile: FrameworkProfile,
+    headroom: float,
+) -> tuple[Layout, float] | None:
+    """The layout that lacks the least memory, and the bytes it lacks."""
+    if nearest is None:
+        return None
+    layout = nearest[1].row(0)
+    memory = step_estimate(model, config, cluster, profile, layout, memory_headroom=headroom).memory
+    return layout, memory.total_bytes - memory.limit_bytes
 
 
 def _best_of(columns: Columns) -> Columns:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TypeVar
 
@@ -27,7 +27,7 @@ from makespan.workload import layer_kinds
 
 IntArray = NDArray[np.int64]
 
-MICRO_BATCHES = (*range(1, 9), 10, 12, 14, 16, 24, 32)
+MICRO_BATCHES = (*range(1, 9), 10, 12, 14, 16, 18, 20, 24, 28, 32, 36, 40, 48, 56, 64)
 """Sequences in a micro-batch that are looked at; a batch need not be a multiple."""
 
 THIN_MICRO_BATCHES = (1, 2, 4)
@@ -337,6 +337,21 @@ def space_of(
         thin=not fixed.thorough,
         min_used_fraction=fixed.min_used_fraction,
     )
+
+
+def leanest_space(space: Space) -> Space:
+    """The layouts of a space that need the least memory: if none of them fits, none of the space does.
+
+    The smallest micro-batch: activations held are those of b min(h, ceil(B / (b dp))) sequences, which never falls as b
+    grows, and a larger one leaves fewer replicas to cut states over. Whole layers recomputed, or all modules that the space
+    knows: what is not kept is needed while one layer works, and a stage keeps at least one layer of one micro-batch. Or
+    nothing recomputed, for software that sends activations away only then. Orders of ranks need the same.
+    """
+    wanted = {min(p.recompute for p in space.policies), max(p.recompute for p in space.policies)}
+    modules = [p.recompute for p in space.policies if not p.recompute & Recompute.FULL]
+    wanted |= {max(modules, key=lambda recompute: int(recompute).bit_count())} if modules else set()
+    policies = tuple(p for p in space.policies if p.recompute in wanted)
+    return replace(space, micro_batches=space.micro_batches[:1], policies=policies, orders=space.orders[:1])
 
 
 def dp_unit(tp: IntArray, cp: IntArray, ep: IntArray, etp: IntArray) -> IntArray:

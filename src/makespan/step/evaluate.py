@@ -311,7 +311,7 @@ def batch_of(
         pipe_exposed=pipe_exposed,
         handover=handover,
         fill=fill,
-        before_data_s=work + pipe_exposed + handover + fill,
+        before_data_s=work + pipe_exposed + (handover + fill),
         forward_s=forward,
         backward_s=slots.slot - forward,
         factor=jitter_factor(profile, layouts.num_accelerators, precision=config.precision),

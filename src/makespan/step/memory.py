@@ -179,7 +179,8 @@ def data_shards(layouts: LayoutArrays) -> tuple[FloatArray, FloatArray]:
     if some(layouts.shard_size > 0):
         inside = where(layouts.shard_size > 0, minimum(layouts.shard_size, data), data)
     experts = maximum(layouts.tp * inside // (layouts.ep * layouts.etp), 1)
-    return inside * 1.0, experts * 1.0
+    shared: FloatArray = inside * 1.0
+    return shared, experts * 1.0
 
 
 def _per_parameter(
@@ -351,9 +352,9 @@ def stage_loads(
     for stage in _stages(model, layouts, plan, every=every):
         held = micro_batches_held(layouts, num_micro_batches, stage.index, group)
         saved = total(stage.layers, kept) * held
+        logits: FloatArray | float = 0.0
         if stage.heads is None:
-            activations, logits = saved + working, 0.0
-            both = activations
+            both = activations = saved + working
         else:
             at_the_loss = loss * stage.heads
             is_peak = at_the_loss > working
