@@ -144,7 +144,8 @@ def least_traffic_s(model: ModelSpec, config: StepConfig, cluster: ClusterSpec, 
         once = _whole_traffic(shared, shared_groups, cluster, config.optimizer, rows).total_s
         if with_experts is not None:
             experts = maximum(layers - dense, 0.0) * with_experts
-            once = once + _whole_traffic(experts, expert_groups, cluster, config.optimizer, rows).total_s
+            theirs = _whole_traffic(experts, expert_groups, cluster, config.optimizer, rows).total_s
+            once = once + where(experts > 0, theirs, 0.0)
         found = minimum(found, once)
     return found
 
@@ -281,7 +282,7 @@ def data_parallel_times(
 
     total = traffic(shared, outside_parameters(model, layouts), shared_groups)
     if some(experts > 0):
-        total = total + traffic(experts, None, expert_groups)
+        total = _select(experts > 0, total + traffic(experts, None, expert_groups), total)
 
     window = where(layouts.vpp > 1, minimum(layouts.pp, num_micro_batches), 1)
     alone = layouts.pp == 1

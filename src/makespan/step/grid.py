@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from makespan.rows import minimum
+from makespan.rows import maximum, minimum, some, where
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.layout import LayoutStatus, Offload, Sharding
 from makespan.specs.model import ModelSpec
@@ -100,11 +100,28 @@ class Grid:
                 near = pipe_traffic_s(model, self.config, cluster, replace(layouts, dp=fewest))
                 hop = minimum(near, pipe_traffic_s(model, self.config, cluster, layouts))
             self.fewest = fewest
+            self.longer: FloatArray | float = 1.0
             self._data: dict[tuple[Sharding, int], DataParallelTimes] = {}
             self.batch: Batch = batch_of(model, self.config, cluster, profile, layouts, self.cells, hop_s=hop)
+            if fewest is not None:
+                self.batch = self._least_of(self.batch, replace(layouts, dp=fewest), hop)
             self.loads: tuple[StageLoad, ...] = stage_loads(
                 model, self.config, profile, layouts, self.cells.plan, self.batch.count, least=fewest is not None
             )
+
+    def _least_of(self, batch: Batch, narrow: LayoutArrays, hop: FloatArray | None) -> Batch:
+        """A batch at the grid's dp, with what may be less beside its slots where dp is less and micro-batches are more.
+
+        The bubble of other schedules than 1F1B shrinks while micro-batches are few, and so does what FSDP in groups shows
+        of summing gradients over the groups: that is done once a step, and hides behind all backward passes.
+        """
+        if some(self.layouts.schedule):
+            args = (self.model, self.config, self.cluster, self.profile, narrow, self.cells)
+            less = maximum(batch.bubble - batch_of(*args, hop_s=hop).bubble, 0.0)
+            batch = replace(batch, before_data_s=batch.before_data_s - less)
+        count = narrow.num_micro_batches(self.config.global_batch)
+        self.longer = where(self.layouts.pp == 1, count / batch.count, 1.0)
+        return batch
 
     def structural(self) -> IntArray:
         """Codes of `LayoutStatus`; what depends on dp or on the choice of sharding is looked at by `under`."""
@@ -118,7 +135,8 @@ class Grid:
         """What no dp from `fewest` up to the grid's own goes below: step time without jitter, and memory. [s], [B]
 
         The largest dp has the fewest micro-batches, the finest cut states and the quickest update; the smallest the least
-        data-parallel traffic. With fewer micro-batches no layout holds more.
+        data-parallel traffic. With fewer micro-batches no layout holds more. The time less the slots of the fewest
+        micro-batches is also the least that any of these dp has beside its own slots (`_least_of`).
         """
         assert self.fewest is not None
         layouts = choice.applied(self.layouts)
@@ -133,8 +151,13 @@ class Grid:
         """Data parallelism under a choice: the same wherever the optimizer's state lives, apart from its update."""
         key = (choice.sharding, choice.shard_size)
         if key not in self._data:
+            batch = self.batch
+            if self.fewest is not None and choice.shard_size:
+                batch = replace(
+                    batch, forward_s=batch.forward_s * self.longer, backward_s=batch.backward_s * self.longer
+                )
             self._data[key] = data_parallel_of(
-                self.model, self.config, self.cluster, self.profile, layouts, self.cells, self.batch
+                self.model, self.config, self.cluster, self.profile, layouts, self.cells, batch
             )
         return self._data[key]
 
