@@ -317,7 +317,7 @@ def _grid_of(problem: Problem, sizes: Sizes, block: Block) -> tuple[LayoutArrays
     there, unit = _narrow(block.family >= 0)[:, :, None], each.unit[:, :1, None]
     least, most = (_narrow(values)[:, :, None] for values in (each.least, each.most))
     if problem.space.thin:
-        lean = _leanest(problem, least, most, unit, columns["micro_batch"])
+        lean = leanest(problem, least, most, unit, columns["micro_batch"])
         lean, most = np.broadcast_arrays(lean, most)
         exists = there & np.concatenate([most > 0, lean < most], axis=2)
         dp = np.concatenate([most, lean], axis=2) * unit
@@ -329,7 +329,7 @@ def _grid_of(problem: Problem, sizes: Sizes, block: Block) -> tuple[LayoutArrays
     return grid_columns(**columns, dp=dp), each, exists
 
 
-def _leanest(problem: Problem, least: IntArray, most: IntArray, unit: IntArray, micro_batch: IntArray) -> IntArray:
+def leanest(problem: Problem, least: IntArray, most: IntArray, unit: IntArray, micro_batch: IntArray) -> IntArray:
     """The smallest dp, in units, that needs no more micro-batches than the largest: as fast, with accelerators to spare."""
     batches = -(-problem.config.global_batch // micro_batch)
     rounds = -(-batches // np.maximum(most * unit, 1))

@@ -30,6 +30,7 @@ from makespan.search.bounds import (
     least_exposed,
     with_policies,
 )
+from makespan.search.count import count_legal
 from makespan.search.neighbours import Done, Job, neighbourhoods
 from makespan.search.pareto import pareto_front
 from makespan.search.space import leanest_space, space_of
@@ -126,6 +127,7 @@ def search(
         pareto=worked_out(found.front, _front(found.front)),
         num_layouts=found.num_layouts,
         num_feasible=found.num_feasible,
+        num_excluded=count_legal(problem) - found.num_layouts if front and constraints.thorough else 0,
         infeasible=tally,
         num_ties=int(np.count_nonzero(found.near <= kept["objective"][0] * (1.0 + fraction))) if best else 0,
         tie_fraction=fraction,
