@@ -318,23 +318,26 @@ def test_a_million_accelerators_with_one_sequence_have_layouts():
 
 
 @pytest.mark.parametrize(
-    ("model", "size", "fixed"),
+    ("model", "size", "profile", "fixed"),
     [
-        (DENSE, 24, {"recompute": "none"}),
-        (MOE, 16, {"recompute": "none", "micro_batch": 2, "ep_overlap": True}),
-        (MOE, 24, {"recompute": "full", "micro_batch": 1, "ep_overlap": False}),
-        (MOE, 24, {"thorough": False, "ep_overlap": False}),
+        (DENSE, 24, MEGATRON, {"recompute": "none"}),
+        (DENSE, 24, MEGATRON, {"recompute": "none", "min_used_fraction": 0.2}),
+        (DENSE, 24, REGROUPS, {"recompute": "none", "min_used_fraction": 0.2, "order": "tp-cp-pp-dp"}),
+        (DENSE, 24, EVEN, {"recompute": "full", "min_used_fraction": 0.5}),
+        (MOE, 16, MEGATRON, {"recompute": "none", "micro_batch": 2, "ep_overlap": True}),
+        (MOE, 24, MEGATRON, {"recompute": "full", "micro_batch": 1, "ep_overlap": False}),
+        (MOE, 24, MEGATRON, {"thorough": False, "ep_overlap": False}),
     ],
 )
-def test_a_search_that_leaves_nothing_out_looks_at_all(model, size, fixed):
+def test_a_search_that_leaves_nothing_out_looks_at_all(model, size, profile, fixed):
     """Memory without end, more layouts wanted than there are, and no free switch to be off: nothing is excluded."""
     machine = cluster(size, replace(H100, hbm_bytes=1e18))
     config = StepConfig(global_batch=24, seq_len=4096, precision="bf16")
     constraints = SearchConstraints(cuda_graphs="none", offload="none", **fixed)
-    found = search(model, config, machine, MEGATRON, constraints, top=1_000_000, front=False)
-    space = space_of(model, config, machine, MEGATRON, constraints)
+    found = search(model, config, machine, profile, constraints, top=1_000_000, front=False)
+    space = space_of(model, config, machine, profile, constraints)
     problem = Problem(
-        model=model, config=config, cluster=machine, profile=MEGATRON, space=space, objective=constraints.objective
+        model=model, config=config, cluster=machine, profile=profile, space=space, objective=constraints.objective
     )
     assert found.num_layouts == count_legal(problem)
 

@@ -434,9 +434,16 @@ def family_columns(problem: Problem, sizes: Sizes, pieces: Families) -> LayoutAr
 
 
 def supported(problem: Problem, sizes: Sizes, pieces: Families) -> Families:
-    """Families that the software can run, as far as sharding does not matter."""
+    """Families that the software can run with some dp, as far as sharding does not matter.
+
+    A single data-parallel rank sits in every order where it sits in the default one: the others start at two.
+    """
+    if len(problem.space.orders) > 1:
+        alone = (pieces.order > 0) & (pieces.least * pieces.unit == 1)
+        pieces = replace(pieces, least=pieces.least + alone)
     keys = [key for key in OF_FAMILY if key not in OF_SHARDING]
-    lacks = blocked(problem, family_columns(problem, sizes, pieces), keys=keys)
+    fewest = replace(family_columns(problem, sizes, pieces), dp=pieces.least * pieces.unit)
+    lacks = blocked(problem, fewest, keys=keys)
     return pieces.take(np.flatnonzero(np.broadcast_to(lacks, pieces.size.shape) == 0))
 
 
