@@ -21,7 +21,7 @@ from makespan.search.bounds import (
     size_columns,
 )
 from makespan.search.objectives import objective_values
-from makespan.specs.layout import LayoutStatus, Sharding
+from makespan.specs.layout import LayoutStatus, RankOrder, Schedule, Sharding
 from makespan.specs.search import Objective
 from makespan.step import LayoutArrays
 from makespan.step.arrays import COLUMNS
@@ -116,10 +116,13 @@ def _refined(
         if not some(runs):
             continue
         quiet, needs = grid.floor_under(choice)
+        beyond = np.maximum(quiet - known, 0.0)
+        if some(layouts.order == int(RankOrder.TP_DP_CP_PP)):
+            beyond = 0.0 * beyond  # the layers' own times depend on dp
         more = objective_values(
             problem.objective,
             problem.cluster,
-            time_s=np.maximum(quiet - known, 0.0) * (factor * ROUNDING),
+            time_s=beyond * (factor * ROUNDING),
             num_accelerators=used,
             working_s=0.0,
         )
@@ -222,7 +225,7 @@ def work_out(problem: Problem, sizes: Sizes, block: Block, todo: NDArray[np.bool
     columns, each, exists = _grid_of(problem, sizes, block)
     grid = Grid(*problem.specs, columns, table=_table(sizes, columns, each))
     shape = (*block.family.shape, exists.shape[2])
-    structural = np.where(exists, grid.structural(), -1)
+    layouts = exists & grid.breaks_no_rule()
     tally = np.zeros(len(LayoutStatus) + 1, dtype=np.int64)
     num_layouts = num_feasible = 0
     near: list[FloatArray] = []
@@ -230,24 +233,26 @@ def work_out(problem: Problem, sizes: Sizes, block: Block, todo: NDArray[np.bool
     front: list[dict[str, NDArray[Any]]] = []
     dominated: dict[bool, Any] = {}
     for place, choice in enumerate(problem.space.choices):
-        if not todo[:, :, place].any():
+        wanted_here = todo[:, :, place, None]
+        if not wanted_here.any():
             continue
-        still = structural
-        if not todo[:, :, place].all():
-            still = np.where(todo[:, :, place, None], structural, -1)
-        answer = grid.under(choice, still)
-        legal = np.broadcast_to(answer.status == 0, shape)
+        answer = grid.under(choice)
+        uneven, lacks = grid.breaks_under(choice)
+        legal = layouts if wanted_here.all() else layouts & wanted_here
+        if some(uneven) or some(lacks):
+            legal = legal & np.logical_not(uneven | lacks)
+        if not layouts.all() or some(uneven) or some(lacks):
+            tally += _broken(grid.status_under(choice), exists & wanted_here, shape, len(tally))
         zero3 = choice.sharding is Sharding.ZERO3
         if zero3 not in dominated:
             dominated[zero3] = is_dominated(problem, answer.layouts)
         if some(dominated[zero3]):
             legal = legal & np.logical_not(dominated[zero3])
+        legal = np.broadcast_to(legal, shape)
         runs = legal & (answer.memory_bytes <= wanted.limit_bytes)
         counted, feasible = int(np.count_nonzero(legal)), int(np.count_nonzero(runs))
         num_layouts, num_feasible = num_layouts + counted, num_feasible + feasible
         tally[int(LayoutStatus.OUT_OF_MEMORY)] += counted - feasible
-        if counted < legal.size:
-            tally += _broken(answer.status, shape, len(tally))
         if not feasible:
             continue
         objective = _objective(problem, grid, answer)
@@ -259,8 +264,7 @@ def work_out(problem: Problem, sizes: Sizes, block: Block, todo: NDArray[np.bool
                 good = good[np.argpartition(values, wanted.most_kept)[: wanted.most_kept]]
             kept.append(_rows(answer, objective, shape, good))
         if wanted.front_s:
-            fast = np.flatnonzero(runs & (answer.time_s <= wanted.front_s))
-            front.append(_rows(answer, objective, shape, _fastest_by_step(answer, shape, fast)))
+            front.append(_rows(answer, objective, shape, _for_front(answer, runs, shape, wanted.front_s)))
     return Found(
         num_layouts=num_layouts,
         num_feasible=num_feasible,
@@ -295,17 +299,17 @@ def _narrow(values: NDArray[_Kind]) -> NDArray[_Kind]:
     return values[:, :1] if (values == values[:, :1]).all() else values
 
 
-def _broken(status: IntArray, shape: tuple[int, ...], length: int) -> IntArray:
-    """How many layouts break which rule, by code; OK and what is not a layout left out."""
-    repeats = int(np.prod(shape)) // status.size
-    counts = np.bincount(np.maximum(status, 0).ravel(), minlength=length) * repeats
+def _broken(status: IntArray, there: NDArray[np.bool_], shape: tuple[int, ...], length: int) -> IntArray:
+    """How many layouts break which rule, by code; OK left out."""
+    codes = np.broadcast_to(status, shape)[np.broadcast_to(there, shape)]
+    counts = np.bincount(codes, minlength=length)
     counts[0] = 0
     return counts
 
 
 def _table(sizes: Sizes, layouts: LayoutArrays, each: Families) -> LayerTable | None:
-    """Layer times of a block, known from its sizes; in another order of ranks they have to be worked out anew."""
-    if some(layouts.order):
+    """Layer times of a block, known from its sizes; in another order of ranks and under DualPipe they are worked out anew."""
+    if some(layouts.order) or some(layouts.schedule == int(Schedule.DUALPIPE)):
         return None
     index = each.size if np.ndim(layouts.dp) < 3 else each.size[:, :, None]
     return sizes.table.take(index)
@@ -378,14 +382,20 @@ def joined(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _fastest_by_step(answer: GridAnswer, shape: tuple[int, ...], index: IntArray) -> IntArray:
-    """Of some layouts the fastest for each step of memory and of accelerators."""
-    if not len(index):
-        return index
-    at = np.unravel_index(index, shape)
-    time, memory = (np.broadcast_to(values, shape)[at] for values in (answer.time_s, answer.memory_bytes))
-    used = np.broadcast_to(answer.layouts.num_accelerators, shape)[at]
-    return index[fastest_by_step(time, memory, used)]
+def _for_front(answer: GridAnswer, runs: NDArray[np.bool_], shape: tuple[int, ...], front_s: float) -> IntArray:
+    """Flat places of what may be on the front: of each family the fastest dp and the one with the least accelerator time."""
+    time = np.where(runs, answer.time_s, np.inf)
+    spent = time * answer.layouts.num_accelerators
+    row, variant = np.indices(shape[:2])
+    number = np.concatenate([np.argmin(values, axis=2).ravel() for values in (time, spent)])
+    flat = (np.tile((row * shape[1] + variant).ravel(), 2)) * shape[2] + number
+    flat = np.unique(flat[time.ravel()[flat] <= front_s])
+    if not len(flat):
+        return flat
+    at = np.unravel_index(flat, shape)
+    memory: Any = np.broadcast_to(answer.memory_bytes, shape)[at]
+    used: Any = np.broadcast_to(answer.layouts.num_accelerators, shape)[at]
+    return flat[fastest_by_step(time[at], memory, used)]
 
 
 def fastest_by_step(time_s: FloatArray, memory_bytes: FloatArray, used: IntArray) -> IntArray:

@@ -13,8 +13,8 @@ bounds, each dearer and sharper than the one before:
 4. Slots and bubble of the family's own slowest stage, and the same.
 
 `blocks.refined` adds the last: transfers, data parallelism under each sharding, the optimizer, and memory; and it cuts families
-into pieces of their range of dp. Jitter counts for the fewest accelerators. What a bound leaves out is never negative. Zero-bubble and DualPipe count without their bubble. Other orders of ranks than the default spread the groups of a
-layer further, so its times in the default order are the least.
+into pieces of their range of dp. Jitter counts for the fewest accelerators. What a bound leaves out is never negative. Zero-bubble and DualPipe count without their bubble. Where another order of ranks or DualPipe changes the traffic inside layers,
+only their compute counts (`_steady`).
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from makespan.rows import some
 from makespan.search.objectives import objective_floor, objective_values
 from makespan.search.space import Space, dp_range, dp_unit
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
-from makespan.specs.layout import Schedule
+from makespan.specs.layout import RankOrder, Schedule
 from makespan.specs.model import ModelSpec
 from makespan.specs.search import Objective
 from makespan.specs.training import StepConfig
@@ -76,7 +78,7 @@ class Sizes:
 
     mesh, expert, place, policy : of the space's meshes, expert pairs, micro-batches and policies.
     table : times of layers and head, for each of the sizes.   busy_s : T, all of them. [s]
-    budget : what T times a pipeline's factor may be.
+    budget : what T times a pipeline's factor may be.   steady : share of the layers' times that stays at least (`_steady`).
     """
 
     mesh: IntArray
@@ -91,6 +93,7 @@ class Sizes:
     table: LayerTable
     busy_s: FloatArray
     budget: FloatArray
+    steady: FloatArray
 
     def __len__(self) -> int:
         return len(self.mesh)
@@ -233,7 +236,7 @@ def budgets(problem: Problem, columns: LayoutArrays, table: LayerTable, threshol
 def _with_work(problem: Problem, columns: LayoutArrays, table: LayerTable, spent: FloatArray | float) -> FloatArray:
     """Energy of accelerator time spent and of the kernels of all ranks, which no pipeline changes. [J]"""
     micro_batches = problem.config.global_batch / columns.micro_batch
-    working = _everything(problem, table, "compute_s") * (micro_batches * (columns.tp * columns.cp))
+    working = _everything(problem, table, "kernels_s") * (micro_batches * (columns.tp * columns.cp))
     energy = objective_values(problem.objective, problem.cluster, time_s=spent, num_accelerators=1.0, working_s=working)
     return np.asarray(energy)
 
@@ -253,6 +256,29 @@ class Bare:
     def take(self, index: Any) -> Bare:
         """Some of them."""
         return Bare(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
+
+
+def _steady(problem: Problem, columns: LayoutArrays, table: LayerTable) -> Any:
+    """The share of a layer's time that stays at least in every order of ranks and schedule. Broadcasts. [-]
+
+    Layer times here are those of the default order and of 1F1B. An order that spreads the groups of a layer over more tiers
+    makes their rings shorter in hops, and can save a little latency; DualPipe hides expert traffic. What stays whatever
+    happens to the traffic is the compute. Only expert groups wider than tp * cp move with the stages inside, and only
+    context-parallel ones with data parallelism inside.
+    """
+    space = problem.space
+    own = columns.ep * columns.etp
+    changes: Any = False
+    if RankOrder.TP_CP_PP_DP in space.orders and problem.profile.supports.get("pp_inside_dp_regrouped", True):
+        changes = changes | (own > columns.tp * columns.cp)
+    if RankOrder.TP_DP_CP_PP in space.orders:
+        changes = changes | (columns.cp > 1)
+    if any(pipe.schedule is Schedule.DUALPIPE for pipe in space.pipes):
+        changes = changes | ((own > 1) & (columns.ep_overlap == 0))
+    if not some(changes):
+        return 1.0
+    parts = (*table.kinds, table.head)
+    return np.where(changes, reduce(np.minimum, [part.compute_s / part.busy_s for part in parts]), 1.0)
 
 
 def bare_sizes(problem: Problem, known: Factors) -> tuple[Bare, dict[int, int]]:
@@ -282,7 +308,8 @@ def bare_sizes(problem: Problem, known: Factors) -> tuple[Bare, dict[int, int]]:
     good = (status == 0) & np.isfinite(least) & (blocked(problem, bare) == 0)
     with np.errstate(all="ignore"):  # combinations that break a rule have no meaning
         table = layer_table(*problem.specs, columns)
-        floor = np.broadcast_to(_everything(problem, table, "busy_s") * least, shape)
+        steady = _steady(problem, columns, table)
+        floor = np.broadcast_to(_everything(problem, table, "busy_s") * (steady * least), shape)
         if problem.objective is Objective.ENERGY:
             floor = _with_work(problem, columns, table, floor)
     mesh, expert, place = np.nonzero(good)
@@ -301,7 +328,8 @@ def with_policies(problem: Problem, known: Factors, bare: Bare, threshold: float
     columns = grid_columns(**sizes, **{name: column[None, :] for name, column in policies.items()})
     shape = (len(bare), len(space.policies))
     table = layer_table(*problem.specs, columns)
-    busy = np.broadcast_to(_everything(problem, table, "busy_s"), shape)
+    steady = np.broadcast_to(_steady(problem, columns, table), shape)
+    busy = np.broadcast_to(_everything(problem, table, "busy_s") * steady, shape)
     budget = np.broadcast_to(budgets(problem, columns, table, threshold), shape)
     floor = busy * known.least[known.at[bare.mesh, bare.expert, bare.place]][:, None]
     # Without experts over ranks there is nothing to overlap: one of the two switches is enough.
@@ -321,6 +349,7 @@ def with_policies(problem: Problem, known: Factors, bare: Bare, threshold: float
         table=flat_table(table, shape, (row, policy)),
         busy_s=picked(busy),
         budget=picked(budget),
+        steady=picked(steady),
     )
 
 
@@ -352,7 +381,8 @@ def least_exposed(problem: Problem, bare: Bare) -> FloatArray:
     dp = np.maximum(least, 1) * unit
     columns = grid_columns(**wide | {"pp": stages, "dp": dp})
     share = min(profile.dp_exposed, profile.fsdp_exposed, 1.0)
-    shown = share * least_traffic_s(model, config, problem.cluster, columns)
+    orders = [replace(columns, **_whole({"order": int(order)})) for order in space.orders]
+    shown = share * reduce(np.minimum, [least_traffic_s(model, config, problem.cluster, rows) for rows in orders])
     for choice in space.choices:
         if choice.shard_size:
             smaller = replace(columns, **_whole({"sharding": int(choice.sharding), "shard_size": choice.shard_size}))
@@ -382,8 +412,9 @@ def families(problem: Problem, known: Factors, exposed: FloatArray, sizes: Sizes
     for part in parts:
         bare = _floors(problem, sizes, part)
         floor = (bare + _in_objective(problem, exposed[place[part.size], part.pipe])) * ROUNDING
-        good = replace(part, bare=bare, floor=floor).take(np.flatnonzero(floor <= threshold))
-        found.append(supported(problem, sizes, _with_orders(problem, good)))
+        low = np.flatnonzero(floor * sizes.steady[part.size] <= threshold)
+        good = _with_orders(problem, sizes, replace(part, bare=bare, floor=floor).take(low))
+        found.append(supported(problem, sizes, good.take(np.flatnonzero(good.floor <= threshold))))
     whole = _joined(found)
     return whole.take(np.argsort(whole.floor, kind="stable"))
 
@@ -491,22 +522,27 @@ def slots(problem: Problem, sizes: Sizes, row: IntArray, pipe: IntArray) -> Fami
         unit=unit,
         least=least,
         most=most,
-        slot_s=np.where(schedule == int(Schedule.DUALPIPE), each.everything / pp, each.slot),
+        slot_s=np.where(schedule == int(Schedule.DUALPIPE), each.everything / pp * sizes.steady[row], each.slot),
         bubble_s=np.where(plain, bubble_s(each.slot, each.everything, vpp=vpp), 0.0),
         bare=np.zeros(len(row)),
         floor=np.zeros(len(row)),
     )
 
 
-def _with_orders(problem: Problem, first: Families) -> Families:
+def _with_orders(problem: Problem, sizes: Sizes, first: Families) -> Families:
     """The same families under every order of ranks that puts some rank elsewhere (`step.ranks.distinct_orders`)."""
     orders = problem.space.orders
+
+    def under(order: int, some: Families) -> Families:
+        stays = sizes.steady[some.size] if order else 1.0
+        times = {name: getattr(some, name) * stays for name in ("slot_s", "bubble_s", "bare", "floor")}
+        return replace(some, order=np.full(len(some), order), **times)
+
     if len(orders) == 1:
-        return replace(first, order=np.full(len(first), int(orders[0])))
+        return under(int(orders[0]), first)
     pp = _axis(pipe.pp for pipe in problem.space.pipes)[first.pipe]
     moved = first.take(np.flatnonzero((pp > 1) & (first.most * first.unit > 1)))
-    others = [replace(moved, order=np.full(len(moved), int(order))) for order in orders if order]
-    return _joined([first, *others])
+    return _joined([first, *(under(int(order), moved) for order in orders if order)])
 
 
 def cut(problem: Problem, sizes: Sizes, whole: Families, dp_at_a_time: int) -> tuple[Families, IntArray]:
@@ -531,8 +567,8 @@ def _floors(problem: Problem, sizes: Sizes, pieces: Families) -> FloatArray:
     computing: FloatArray | float = 0.0
     if problem.objective is Objective.ENERGY:
         table = sizes.table.take(pieces.size)
-        layers = table.of_kinds(lambda times: times.compute_s)
-        computing = all_layers(problem.model, layers, table.rows(table.head.compute_s))
+        layers = table.of_kinds(lambda times: times.kernels_s)
+        computing = all_layers(problem.model, layers, table.rows(table.head.kernels_s))
     floor: FloatArray = objective_floor(
         problem.objective,
         problem.cluster,

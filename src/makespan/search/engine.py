@@ -56,10 +56,13 @@ DP_AT_A_TIME = 16
 WORKERS = 2
 """Threads; NumPy lets go of the interpreter while it computes. Fixed, as each round's threshold depends on it."""
 
-FIRST_SIZES, MOST_SIZES = 96, 512
+FIRST_SIZES, MOST_SIZES = 16, 512
 FIRST_FAMILIES, MOST_FAMILIES = 4096, 65536
 FIRST_PIECES, MOST_PIECES = 1024, 16384
 """Sizes, families, and pieces of them, of the first round and of the later ones: each has the threshold of those before."""
+
+MOST_OTHERS = 256
+"""Families of a round that are not wanted, but whose neighbours may be worked out."""
 
 LEAST_LAYOUTS = 1 << 22
 """Layouts worked out where there are so many: when the best is proved, its neighbours follow until so many are known."""
@@ -141,12 +144,10 @@ def search(
 class _Hunt:
     """What has been found so far.
 
-    reach : 1 and the tie width: layouts up to this times the best are wanted, however many.
-    threshold : objective up to which layouts are wanted: those that tie with the best, and the first `top`.
+    threshold : objective up to which layouts are wanted: that of the last of `top`.
     """
 
     top: int
-    reach: float
     threshold: float = math.inf
     num_layouts: int = 0
     num_feasible: int = 0
@@ -159,7 +160,7 @@ class _Hunt:
 
     def fresh(self) -> _Hunt:
         """Nothing found, the same wanted."""
-        return _Hunt(top=self.top, reach=self.reach, threshold=self.threshold)
+        return _Hunt(top=self.top, threshold=self.threshold)
 
     def come_nearer(self, nearest: tuple[float, LayoutArrays] | None) -> None:
         """Remember the layout that needs the least memory, for the case that nothing fits."""
@@ -181,9 +182,7 @@ class _Hunt:
             self.front = {name: values[few] for name, values in self.front.items()}
         each = _one_of_each(self.kept)
         if len(each) >= self.top:
-            values = self.kept["objective"]
-            wanted = max(float(values[each[self.top - 1]]), float(values[0]) * self.reach)
-            self.threshold = min(self.threshold, wanted)
+            self.threshold = min(self.threshold, float(self.kept["objective"][each[self.top - 1]]))
 
 
 def _hunt(
@@ -214,17 +213,12 @@ def _hunt(
             first = hunt(replace(problem, space=leanest_space(problem.space)), limit, top=top)
         if not len(first.kept["objective"]):
             return problem, first
-        threshold = _wanted_up_to(first, tie_fraction(profile))
+        threshold = first.threshold
     return problem, hunt(problem, limit, top=top, front=front, threshold=threshold)
 
 
-def _wanted_up_to(found: _Hunt, fraction: float) -> float:
-    """What ties with the best that is known, or the last answer wanted if that is more."""
-    return max(found.threshold, float(found.kept["objective"][0]) * (1.0 + fraction))
-
-
 def hunt(problem: Problem, limit_bytes: float, *, top: int, front: bool = False, threshold: float = math.inf) -> _Hunt:
-    """Every layout of a space that may be among the first `top`, or tie with the best.
+    """Every layout of a space that may be among the first `top`.
 
     Parameters
     ----------
@@ -232,7 +226,7 @@ def hunt(problem: Problem, limit_bytes: float, *, top: int, front: bool = False,
     front : also work out neighbours of the best, and follow the Pareto front.
     """
     space = problem.space
-    found = _Hunt(top=top, reach=1.0 if space.thin else 1.0 + tie_fraction(problem.profile), threshold=threshold)
+    found = _Hunt(top=top, threshold=threshold)
     if space.is_empty or not _has_precision(problem):
         found.tally[int(LayoutStatus.NOT_SUPPORTED)] += not space.is_empty
         return found
@@ -263,7 +257,7 @@ def hunt(problem: Problem, limit_bytes: float, *, top: int, front: bool = False,
                 found.done += each.done
             start, step = start + WORKERS * step, min(2 * step, MOST_SIZES)
         if front and not space.thin and len(found.kept["objective"]):
-            wanted = _wanted(found, limit_bytes, front=front)
+            wanted = _wanted(found, limit_bytes, front=front, reach=1.0 + tie_fraction(problem.profile))
             for group in neighbourhoods(problem, known, found.done, LEAST_LAYOUTS - found.num_layouts):
                 found.add(list(pool.map(partial(_neighbours, problem, wanted), group)))
     return found
@@ -283,7 +277,12 @@ def _families(problem: Problem, sizes: Sizes, open_: Families, hunt: _Hunt, limi
         chunk = open_.take(slice(start, stop))
         added, nearest = refined(problem, sizes, chunk, limit_bytes)
         hunt.come_nearer(nearest)
-        good = np.flatnonzero(chunk.bare + added.min(axis=1) <= hunt.threshold)
+        floor = chunk.bare + added.min(axis=1)
+        good = np.flatnonzero(floor <= hunt.threshold)
+        if front:
+            others = np.argsort(np.where(np.isfinite(floor), floor, np.inf), kind="stable")[len(good) :][:MOST_OTHERS]
+            none = np.zeros(added.shape[1], dtype=np.bool_)
+            hunt.done.append(Done(sizes=sizes, families=chunk.take(others), floor=floor[others], choices=none))
         chunk, added = chunk.take(good), added[good]
         if not problem.space.thin:
             chunk, rows = cut(problem, sizes, chunk, DP_AT_A_TIME)
@@ -325,11 +324,12 @@ def _neighbours(problem: Problem, wanted: Wanted, job: Job) -> Found:
     return work_out(problem, *job, wanted)
 
 
-def _wanted(hunt: _Hunt, limit_bytes: float, *, front: bool) -> Wanted:
+def _wanted(hunt: _Hunt, limit_bytes: float, *, front: bool, reach: float = 1.0) -> Wanted:
+    """reach : layouts up to this times the best count as near, if that is more than the threshold."""
     fastest = float(hunt.kept["time_s"].min()) if len(hunt.kept["time_s"]) else math.inf
     return Wanted(
         limit_bytes=limit_bytes,
-        near=hunt.threshold,
+        near=max(hunt.threshold, reach * float(hunt.kept["objective"][0]) if len(hunt.kept["objective"]) else 0.0),
         most_kept=MOST_KEPT,
         front_s=fastest * FRONT_REACH if front else 0.0,
     )

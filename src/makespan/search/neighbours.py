@@ -37,7 +37,7 @@ IntArray = NDArray[np.int64]
 DP_AT_A_TIME = 16
 """Values of dp in a piece of a family."""
 
-GROUPS_AT_A_TIME = 32
+GROUPS_AT_A_TIME = 64
 """Sizes and pipelines whose neighbours are put into blocks together."""
 
 VARIANTS = 16
@@ -78,9 +78,9 @@ def neighbourhoods(problem: Problem, known: Factors, done: Sequence[Done], num_l
         todo = _todo(problem, sizes, pieces, past)
         some = np.flatnonzero(todo.any(axis=1))
         pieces, todo = pieces.take(some), todo[some]
-        _, alike = np.unique(todo, axis=0, return_inverse=True)
+        alike = todo @ (1 << np.arange(todo.shape[1]))
         widths = pieces.most - pieces.least + 1
-        for block in blocks_of(problem, sizes, pieces, widths=widths, apart=alike.ravel(), variants=VARIANTS):
+        for block in blocks_of(problem, sizes, pieces, widths=widths, apart=alike, variants=VARIANTS):
             index = block.index[np.maximum(block.family, 0)]
             open_ = todo[index] & (block.family >= 0)[:, :, None]
             few = block.families.take(np.maximum(block.family, 0))
@@ -111,7 +111,10 @@ def _groups(done: Sequence[Done]) -> IntArray:
     ]
     floors = np.concatenate([each.floor for each in done])
     everything = np.concatenate(rows)[np.argsort(floors, kind="stable")]
-    _, first = np.unique(everything, axis=0, return_index=True)
+    code = everything[:, 0]
+    for column in everything.T[1:]:
+        code = code * (int(column.max()) + 1) + column
+    _, first = np.unique(code, return_index=True)
     found: IntArray = everything[np.sort(first)]
     return found
 

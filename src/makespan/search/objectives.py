@@ -86,10 +86,10 @@ def working_s(
     -----
     micro-batches of a mean replica, B / (b dp), times the kernels of every layer and head of the model, over pp stages.
     Not the fullest replica or the slowest stage, for which the step waits: energy is a sum over all. Kernels include
-    what is recomputed and the waiting for launches from the host (`LayerTimes.compute_s`), not communication or bubbles.
+    what is recomputed (`LayerTimes.kernels_s`), not communication, bubbles, or waiting for launches from the host.
     """
     table = layer_table(model, config, cluster, profile, layouts)
-    once = all_layers(model, table.of_kinds(lambda times: times.compute_s), table.rows(table.head.compute_s))
+    once = all_layers(model, table.of_kinds(lambda times: times.kernels_s), table.rows(table.head.kernels_s))
     micro_batches = config.global_batch / (layouts.micro_batch * layouts.dp)
     working: Rows = micro_batches * once / layouts.pp + optimizer_s
     return working

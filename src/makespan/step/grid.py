@@ -8,6 +8,7 @@ digits are those of `evaluate`, because the operations are the same.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from makespan.specs.layout import LayoutStatus, Offload, Sharding
 from makespan.specs.model import ModelSpec
 from makespan.specs.training import StepConfig
 from makespan.step import legality
-from makespan.step.arrays import FloatArray, IntArray, LayoutArrays
+from makespan.step.arrays import BoolArray, FloatArray, IntArray, LayoutArrays
 from makespan.step.data_parallel import DataParallelTimes, update_s
 from makespan.step.evaluate import (
     Batch,
@@ -56,12 +57,10 @@ class StateChoice:
 class GridAnswer:
     """The layouts of a grid under one `StateChoice`; every array broadcasts to the grid's shape.
 
-    layouts : with the choice filled in.
-    status : codes of `LayoutStatus`, OUT_OF_MEMORY not yet looked at.   time_s, memory_bytes : meaningless where a rule is broken.
+    layouts : with the choice filled in.   time_s, memory_bytes : meaningless where a rule is broken (`Grid.status_under`).
     """
 
     layouts: LayoutArrays
-    status: IntArray
     time_s: FloatArray
     memory_bytes: FloatArray
     optimizer_s: FloatArray
@@ -123,6 +122,17 @@ class Grid:
         self.longer = where(self.layouts.pp == 1, count / batch.count, 1.0)
         return batch
 
+    def breaks_no_rule(self) -> BoolArray | bool:
+        """Where `structural` is OK: the same rules, with no thought for which of them is the first."""
+        broken: Any = False
+        keys = [key for key in KEYS if key not in OF_SHARDING and key not in OF_DP]
+        rules = [mask for _, mask in legality.rules(self.model, self.config, self.cluster, self.layouts)]
+        for mask in (*rules, *lacking(self.model, self.config, self.profile, self.layouts, keys=keys).values()):
+            if some(mask):
+                broken = broken | mask
+        whole: BoolArray = np.logical_not(broken)
+        return whole
+
     def structural(self) -> IntArray:
         """Codes of `LayoutStatus`; what depends on dp or on the choice of sharding is looked at by `under`."""
         status = legality.structural_status(self.model, self.config, self.cluster, self.layouts)
@@ -161,26 +171,34 @@ class Grid:
             )
         return self._data[key]
 
-    def under(self, choice: StateChoice, structural: IntArray) -> GridAnswer:
-        """Time and memory with parameters and their state split in one way.
-
-        structural : from `structural`.
-        """
+    def breaks_under(self, choice: StateChoice) -> tuple[BoolArray | bool, BoolArray | bool]:
+        """What only sharding and dp decide: whether groups of ranks do not divide; whether the software lacks it."""
         layouts = choice.applied(self.layouts)
-        status = structural
+        uneven: Any = False
         if choice.shard_size:
-            divides = ((layouts.cp * layouts.dp) % choice.shard_size == 0) & (choice.sharding is Sharding.ZERO3)
-            status = np.where((status == 0) & np.logical_not(divides), int(LayoutStatus.SHARDS_DO_NOT_DIVIDE), status)
-        lacks = lacking(self.model, self.config, self.profile, layouts, keys=(*OF_SHARDING, *OF_DP))
-        for mask in lacks.values():
-            status = np.where((status == 0) & mask, int(LayoutStatus.NOT_SUPPORTED), status)
+            uneven = ((layouts.cp * layouts.dp) % choice.shard_size != 0) | (choice.sharding is not Sharding.ZERO3)
+        lacks: Any = False
+        for mask in lacking(self.model, self.config, self.profile, layouts, keys=(*OF_SHARDING, *OF_DP)).values():
+            if some(mask):
+                lacks = lacks | mask
+        return uneven, lacks
+
+    def status_under(self, choice: StateChoice) -> IntArray:
+        """Codes of `LayoutStatus`: the first rule that is broken; OUT_OF_MEMORY not looked at."""
+        uneven, lacks = self.breaks_under(choice)
+        status = self.structural()
+        status = np.where((status == 0) & uneven, int(LayoutStatus.SHARDS_DO_NOT_DIVIDE), status)
+        return np.where((status == 0) & lacks, int(LayoutStatus.NOT_SUPPORTED), status)
+
+    def under(self, choice: StateChoice) -> GridAnswer:
+        """Time and memory with parameters and their state split in one way."""
+        layouts = choice.applied(self.layouts)
         with np.errstate(all="ignore"):
             exposed = self._data_under(choice, layouts).exposed_s
             update = update_s(self.config, self.cluster, layouts, self.cells.state)
             quiet = self.batch.before_data_s + exposed + update
             return GridAnswer(
                 layouts=layouts,
-                status=status,
                 time_s=quiet * self.batch.factor,
                 memory_bytes=memory_bytes(
                     self.model, self.config, self.profile, layouts, self.cells.state, self.loads
@@ -192,7 +210,7 @@ class Grid:
     def working_s(self) -> FloatArray:
         """Time in which kernels run on the mean rank, the optimizer's apart (`search.objectives.working_s`). [s]"""
         table, layouts = self.cells.table, self.layouts
-        layers = table.of_kinds(lambda times: times.compute_s)
-        once = all_layers(self.model, layers, table.rows(table.head.compute_s))
+        layers = table.of_kinds(lambda times: times.kernels_s)
+        once = all_layers(self.model, layers, table.rows(table.head.kernels_s))
         micro_batches = self.config.global_batch / (layouts.micro_batch * layouts.dp)
         return micro_batches * once / layouts.pp

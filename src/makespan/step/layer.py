@@ -48,7 +48,7 @@ BLOCKS_OF_A_FULL_LAYER = 2.0
 class LayerTimes:
     """Seconds of one layer (or the head) for one micro-batch, forward and backward; arrays of shape (keys,).
 
-    compute : by operator, host floor included; adds up to `compute_s`.
+    compute : by operator, host floor included; adds up to `compute_s`.   kernels_s : without the host floor.
     exposed, hidden : communication by kind, split by overlap.
     forward_s, weight_s : parts of busy time (`compute_s + exposed_s`): the forward pass; gradients of weights only.
     ideal_s : FLOP of the layer at peak rate.   executed_flop : of one rank, recompute and flash backward included. [FLOP]
@@ -58,6 +58,7 @@ class LayerTimes:
     exposed: dict[str, FloatArray]
     hidden: dict[str, FloatArray]
     compute_s: FloatArray
+    kernels_s: FloatArray
     exposed_s: FloatArray
     hidden_s: FloatArray
     forward_s: FloatArray
@@ -138,6 +139,7 @@ def assemble(
         exposed=exposed,
         hidden=hidden,
         compute_s=kernels_s + wide["host"],
+        kernels_s=kernels_s,
         exposed_s=exposed_s,
         hidden_s=_sum(hidden.values(), nothing),
         forward_s=(forward + share * exposed_s) * stretch,

@@ -175,12 +175,11 @@ class _PerParameter:
 def data_shards(layouts: LayoutArrays) -> tuple[FloatArray, FloatArray]:
     """Ranks that split a shared parameter, and those that split an expert. HSDP splits inside `shard_size` ranks. [-]"""
     data = layouts.cp * layouts.dp
-    inside: IntArray = data
+    inside: Any = data
     if some(layouts.shard_size > 0):
         inside = where(layouts.shard_size > 0, minimum(layouts.shard_size, data), data)
     experts = maximum(layouts.tp * inside // (layouts.ep * layouts.etp), 1)
-    shared: FloatArray = inside * 1.0
-    return shared, experts * 1.0
+    return inside * 1.0, experts * 1.0
 
 
 def _per_parameter(
