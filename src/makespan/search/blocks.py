@@ -389,7 +389,7 @@ def _for_front(answer: GridAnswer, runs: NDArray[np.bool_], shape: tuple[int, ..
     row, variant = np.indices(shape[:2])
     number = np.concatenate([np.argmin(values, axis=2).ravel() for values in (time, spent)])
     flat = (np.tile((row * shape[1] + variant).ravel(), 2)) * shape[2] + number
-    flat = np.unique(flat[time.ravel()[flat] <= front_s])
+    flat = np.unique(flat[runs.ravel()[flat] & (time.ravel()[flat] <= front_s)])
     if not len(flat):
         return flat
     at = np.unravel_index(flat, shape)
