@@ -9,7 +9,7 @@ bounds, each dearer and sharper than the one before:
 1. Sizes (mesh, experts, micro-batch), every recompute policy at once: T without recomputation times the least factor of all
    pipelines. Recomputation only adds kernels, and a kernel hides at most as much traffic as it lasts.
 2. The same with the recompute policy and offloading known.
-3. T times the factor of one pipeline, and what data parallelism shows at least (`least_exposed`).
+3. T times the factor of one pipeline, and what data parallelism shows at least (`floors.floors`).
 4. Slots and bubble of the family's own slowest stage, and the same.
 
 `blocks.refined` adds the last: transfers, data parallelism under each sharding, the optimizer, and memory; and it cuts families
@@ -37,9 +37,9 @@ from makespan.specs.model import ModelSpec
 from makespan.specs.search import Objective
 from makespan.specs.training import StepConfig
 from makespan.step import LayoutArrays, legality
-from makespan.step.data_parallel import least_traffic_s
 from makespan.step.evaluate import LayerTable, all_layers, flat_table, jitter_factor, layer_table, slots_of
 from makespan.step.features import KEYS, OF_DP, OF_SHARDING, lacking
+from makespan.step.memory import least_saved_bytes
 from makespan.step.pipeline import bubble_s, plan_stages
 
 FloatArray = NDArray[np.float64]
@@ -78,6 +78,7 @@ class Sizes:
 
     mesh, expert, place, policy : of the space's meshes, expert pairs, micro-batches and policies.
     table : times of layers and head, for each of the sizes.   busy_s : T, all of them. [s]
+    saved_bytes : activations of the whole model at least (`memory.least_saved_bytes`). [B]
     budget : what T times a pipeline's factor may be.   steady : share of the layers' times that stays at least (`_steady`).
     """
 
@@ -94,6 +95,7 @@ class Sizes:
     busy_s: FloatArray
     budget: FloatArray
     steady: FloatArray
+    saved_bytes: FloatArray
 
     def __len__(self) -> int:
         return len(self.mesh)
@@ -154,11 +156,11 @@ def grid_columns(**columns: Any) -> LayoutArrays:
 
 def size_columns(space: Space, sizes: Sizes) -> dict[str, Any]:
     """The columns of families by their sizes and policies."""
-    given = _size_columns(space, mesh=sizes.mesh, expert=sizes.expert, micro_batch=sizes.micro_batch)
+    given = place_columns(space, mesh=sizes.mesh, expert=sizes.expert, micro_batch=sizes.micro_batch)
     return given | {name: getattr(sizes, name) for name in POLICY}
 
 
-def _size_columns(space: Space, *, mesh: IntArray, expert: IntArray, micro_batch: IntArray) -> dict[str, Any]:
+def place_columns(space: Space, *, mesh: IntArray, expert: IntArray, micro_batch: IntArray) -> dict[str, Any]:
     columns: dict[str, Any] = {
         name: _axis(getattr(each, name) for each in space.meshes)[mesh] for name in ("tp", "cp", "cp_kind")
     }
@@ -178,10 +180,12 @@ class Factors:
     """What T is multiplied by at least; `values` of shape (combinations, pipes), infinite where there is no layout.
 
     at : combination of each mesh, expert pair and micro-batch. Shape (meshes, experts, micro-batches).
+    held : share of a whole model's activations that the first stage holds at least, of the shape of `values`. [-]
     """
 
     at: IntArray
     values: FloatArray
+    held: FloatArray
 
     @property
     def least(self) -> FloatArray:
@@ -221,7 +225,11 @@ def factors(problem: Problem) -> Factors:
     share = np.where(schedule == int(Schedule.ONE_F_ONE_B), 1.0 / vpp, 0.0)
     slots, passages, jitter = slots[:, of_pipe], passages[:, of_pipe] * share, jitter[:, of_pipe]
     values = ((slots - passages) / pp + passages) * jitter
-    return Factors(at=at.reshape(code.shape), values=np.where(possible[:, of_pipe], values, np.inf))
+    return Factors(
+        at=at.reshape(code.shape),
+        values=np.where(possible[:, of_pipe], values, np.inf),
+        held=np.minimum(rounds / stages, 1.0)[:, of_pipe],
+    )
 
 
 def budgets(problem: Problem, columns: LayoutArrays, table: LayerTable, threshold: float) -> FloatArray:
@@ -323,7 +331,7 @@ def with_policies(problem: Problem, known: Factors, bare: Bare, threshold: float
     space = problem.space
     policies = {name: _axis(getattr(policy, name) for policy in space.policies) for name in POLICY}
     micro_batch = _axis(space.micro_batches)[bare.place]
-    at = _size_columns(space, mesh=bare.mesh, expert=bare.expert, micro_batch=micro_batch)
+    at = place_columns(space, mesh=bare.mesh, expert=bare.expert, micro_batch=micro_batch)
     sizes = {name: column[:, None] for name, column in at.items()}
     columns = grid_columns(**sizes, **{name: column[None, :] for name, column in policies.items()})
     shape = (len(bare), len(space.policies))
@@ -349,69 +357,36 @@ def with_policies(problem: Problem, known: Factors, bare: Bare, threshold: float
         table=flat_table(table, shape, (row, policy)),
         busy_s=picked(busy),
         budget=picked(budget),
+        saved_bytes=picked(least_saved_bytes(problem.model, problem.config, problem.profile, columns)),
         steady=picked(steady),
     )
 
 
-def least_exposed(problem: Problem, bare: Bare) -> FloatArray:
-    """What shows of data-parallel traffic at least, whatever is recomputed and however long the passes are. [s]
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Floors:
+    """What every family has at least, by mesh and expert pair and by pipeline (`makespan.search.floors`); shapes (pairs, pipes).
 
-    Returns
-    -------
-    Shape (meshes * expert pairs, pipes), jitter included; for other objectives than time accelerator time. 0 for pairs that
-    `bare` has not.
-
-    Notes
-    -----
-    The end stage that talks most is at least the first, with at least the mean number of layers, of the kinds with the fewest
-    parameters. A share of its traffic always shows: under ZeRO-1 `dp_exposed`, under ZeRO-2 and -3 `fsdp_exposed` or more,
-    since what is sent layer by layer takes no less than at once. Tiers further out only add to the traffic of more
-    replicas, so the fewest count. Groups smaller than all replicas send less: where the software has them, nothing counts.
+    exposed : data-parallel traffic that shows, in units of `Factors`.   state_bytes : parameters and their state. [B]
+    room_bytes : for all tensors of an accelerator. [B]
     """
-    space, config, model, profile = problem.space, problem.config, problem.model, problem.profile
-    code = np.unique(bare.mesh * len(space.experts) + bare.expert)
-    mesh, expert = code // len(space.experts), code % len(space.experts)
-    at = _size_columns(space, mesh=mesh, expert=expert, micro_batch=np.full(len(code), max(space.micro_batches)))
-    wide = {name: column[:, None] for name, column in at.items()}
-    stages, of_pipe = np.unique(_axis(pipe.pp for pipe in space.pipes), return_inverse=True)
-    ranks, unit = wide["tp"] * wide["cp"] * stages, dp_unit(wide["tp"], wide["cp"], wide["ep"], wide["etp"])
-    # The largest micro-batch leaves the fewest replicas.
-    one, batch = np.ones(1, dtype=np.int64), config.global_batch
-    least, _ = dp_range(space, ranks, wide["micro_batch"], unit, one, global_batch=batch, size=problem.size)
-    dp = np.maximum(least, 1) * unit
-    columns = grid_columns(**wide | {"pp": stages, "dp": dp})
-    share = min(profile.dp_exposed, profile.fsdp_exposed, 1.0)
-    orders = [replace(columns, **_whole({"order": int(order)})) for order in space.orders]
-    shown = share * reduce(np.minimum, [least_traffic_s(model, config, problem.cluster, rows) for rows in orders])
-    for choice in space.choices:
-        if choice.shard_size:
-            smaller = replace(columns, **_whole({"sharding": int(choice.sharding), "shard_size": choice.shard_size}))
-            shown = np.where(blocked(problem, smaller), shown, 0.0)
-    spent = shown * jitter_factor(profile, ranks * dp, precision=config.precision)
-    if problem.objective is not Objective.TIME:
-        spent = spent * (ranks * dp)
-    table = np.zeros((len(space.meshes) * len(space.experts), len(space.pipes)))
-    table[code] = spent[:, of_pipe]
-    return table
+
+    exposed: FloatArray
+    state_bytes: FloatArray
+    room_bytes: float
 
 
-def _whole(columns: dict[str, int]) -> Any:
-    """Plain numbers as columns."""
-    return columns
-
-
-def families(problem: Problem, known: Factors, exposed: FloatArray, sizes: Sizes, threshold: float) -> Families:
+def families(problem: Problem, known: Factors, least: Floors, sizes: Sizes, threshold: float) -> Families:
     """Families with a pipeline whose bounds 3 and 4 are not above the threshold, best first."""
     if not len(sizes):
         return _joined([])
     place = sizes.mesh * len(problem.space.experts) + sizes.expert
-    row, pipe = _pairs(known, sizes, place, exposed)
+    row, pipe = _pairs(known, sizes, place, least)
     starts = range(0, len(row), CELLS_AT_A_TIME)
     parts = [slots(problem, sizes, row[s : s + CELLS_AT_A_TIME], pipe[s : s + CELLS_AT_A_TIME]) for s in starts]
     found = []
     for part in parts:
         bare = _floors(problem, sizes, part)
-        floor = (bare + _in_objective(problem, exposed[place[part.size], part.pipe])) * ROUNDING
+        floor = (bare + _in_objective(problem, least.exposed[place[part.size], part.pipe])) * ROUNDING
         low = np.flatnonzero(floor * sizes.steady[part.size] <= threshold)
         good = _with_orders(problem, sizes, replace(part, bare=bare, floor=floor).take(low))
         found.append(supported(problem, sizes, good.take(np.flatnonzero(good.floor <= threshold))))
@@ -478,17 +453,20 @@ def supported(problem: Problem, sizes: Sizes, pieces: Families) -> Families:
     return pieces.take(np.flatnonzero(np.broadcast_to(lacks, pieces.size.shape) == 0))
 
 
-def _pairs(known: Factors, sizes: Sizes, place: IntArray, exposed: FloatArray) -> tuple[IntArray, IntArray]:
-    """Bound 3: sizes and pipelines whose T times the factor, and what shows, is within the budget. Flat arrays."""
+def _pairs(known: Factors, sizes: Sizes, place: IntArray, least: Floors) -> tuple[IntArray, IntArray]:
+    """Bound 3: sizes and pipelines whose T times the factor, and what shows, is within the budget, and that may fit. Flat."""
     code = known.at[sizes.mesh, sizes.expert, sizes.place]
     at_a_time = max(4 * CELLS_AT_A_TIME // known.values.shape[1], 1)
     rows, pipes = [], []
     for start in range(0, len(sizes), at_a_time):
         part = slice(start, start + at_a_time)
-        floor = known.values[code[part]] * sizes.busy_s[part, None] + exposed[place[part]]
+        floor = known.values[code[part]] * sizes.busy_s[part, None] + least.exposed[place[part]]
         row, pipe = np.nonzero((floor * ROUNDING <= sizes.budget[part, None]) & np.isfinite(floor))
-        rows.append(row + start)
-        pipes.append(pipe)
+        row = row + start
+        needs = least.state_bytes[place[row], pipe] + known.held[code[row], pipe] * sizes.saved_bytes[row]
+        fits = np.flatnonzero(needs * ROUNDING <= least.room_bytes)
+        rows.append(row[fits])
+        pipes.append(pipe[fits])
     return np.concatenate(rows), np.concatenate(pipes)
 
 

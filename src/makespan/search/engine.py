@@ -27,10 +27,10 @@ from makespan.search.bounds import (
     cut,
     factors,
     families,
-    least_exposed,
     with_policies,
 )
 from makespan.search.count import count_legal
+from makespan.search.floors import floors
 from makespan.search.neighbours import Done, Job, neighbourhoods
 from makespan.search.pareto import pareto_front
 from makespan.search.space import leanest_space, space_of
@@ -237,12 +237,12 @@ def hunt(problem: Problem, limit_bytes: float, *, top: int, front: bool = False,
     bare = bare.take(bare.floor <= threshold)
     if not len(bare):
         return found
-    exposed = least_exposed(problem, bare)
+    least = floors(problem, bare, limit_bytes)
 
     def one(part: Bare) -> _Hunt:
         own = found.fresh()
         sizes = with_policies(problem, known, part, own.threshold)
-        open_ = families(problem, known, exposed, sizes, own.threshold)
+        open_ = families(problem, known, least, sizes, own.threshold)
         _families(problem, sizes, open_, own, limit_bytes, front=front)
         return own
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,8 @@ from makespan.specs.model import ModelSpec
 from makespan.specs.training import OptimizerSpec, StepConfig
 from makespan.step.arrays import BoolArray, FloatArray, IntArray, LayoutArrays
 from makespan.step.kernels import stream_bytes_per_s
-from makespan.step.memory import StageState, layer_state
+from makespan.step.memory import StageState, least_stage_parameters
 from makespan.step.ranks import group_of_stage
-from makespan.workload import layer_kinds
 from makespan.workload.parameters import parameters_by_part
 
 
@@ -125,25 +123,14 @@ def least_traffic_s(model: ModelSpec, config: StepConfig, cluster: ClusterSpec, 
 
     The stage has the mean number of layers or more, here of the kinds with the fewest parameters, and the embedding.
     """
-    kinds = layer_kinds(model)
-    states = [layer_state(model, layouts, kind=kind) for kind in kinds]
-    layers = model.num_layers / layouts.pp
-    embedding = parameters_by_part(model).embedding / layouts.tp
-    shared = layers * reduce(minimum, (state.shared for state in states)) + embedding
-    dense = sum(kind.count for kind in kinds if kind.ffn != "moe")
-    with_experts = max(
-        (state.experts for kind, state in zip(kinds, states, strict=True) if kind.ffn == "moe"),
-        default=None,
-        key=np.size,
-    )
+    shared, experts = least_stage_parameters(model, layouts)
     shared_groups, expert_groups = shard_groups(layouts)
     stages: tuple[Any, Any] = (int(Sharding.NONE), int(Sharding.ZERO1))
     plain, cut = (replace(layouts, sharding=stage) for stage in stages)
     found: FloatArray = filled(layouts.shape, np.inf)
     for rows in (plain, cut):
         once = _whole_traffic(shared, shared_groups, cluster, config.optimizer, rows).total_s
-        if with_experts is not None:
-            experts = maximum(layers - dense, 0.0) * with_experts
+        if experts is not None:
             theirs = _whole_traffic(experts, expert_groups, cluster, config.optimizer, rows).total_s
             once = once + where(experts > 0, theirs, 0.0)
         found = minimum(found, once)

@@ -492,3 +492,47 @@ def _state_bytes(
 
 _MIRROR = {"first": "last", "last": "first", "middle": "middle", "before last": "middle"}
 """The stage at the same distance from the other end."""
+
+
+def least_state_bytes(
+    model: ModelSpec, config: StepConfig, profile: FrameworkProfile, layouts: LayoutArrays
+) -> FloatArray:
+    """Weights, gradients and optimizer state that the first stage holds at least, however layers are cut into chunks. [B]
+
+    The stage has the mean number of layers or more, here of the kinds with the fewest parameters, and the embedding.
+    """
+    shards, expert_shards = data_shards(layouts)
+    shared, experts = least_stage_parameters(model, layouts)
+    total_bytes: FloatArray = shared * _sum_of(_per_parameter(config, profile, layouts, shards))
+    if experts is not None:
+        total_bytes = total_bytes + experts * _sum_of(_per_parameter(config, profile, layouts, expert_shards))
+    return total_bytes
+
+
+def _sum_of(each: _PerParameter) -> FloatArray:
+    return each.weights + each.gradients + each.optimizer
+
+
+def least_stage_parameters(model: ModelSpec, layouts: LayoutArrays) -> tuple[FloatArray, FloatArray | None]:
+    """Parameters of the first stage at least: shared ones, and routed experts or None. [-]"""
+    kinds = layer_kinds(model)
+    states = [layer_state(model, layouts, kind=kind) for kind in kinds]
+    layers = model.num_layers / layouts.pp
+    shared = layers * reduce(minimum, (state.shared for state in states))
+    shared = shared + parameters_by_part(model).embedding / layouts.tp
+    routed = [state.experts for kind, state in zip(kinds, states, strict=True) if kind.ffn == "moe"]
+    others = sum(kind.count for kind in kinds if kind.ffn != "moe")
+    return shared, maximum(layers - others, 0.0) * routed[0] if routed else None
+
+
+def least_saved_bytes(
+    model: ModelSpec, config: StepConfig, profile: FrameworkProfile, layouts: LayoutArrays
+) -> FloatArray:
+    """Activations of one micro-batch through the whole model, were all layers of the kind that keeps least. [B]
+
+    The first of pp stages holds the mean number of layers or more, for pp micro-batches or for all there are: so much of it, if
+    there are pp micro-batches.
+    """
+    kept, _ = _activations(model, config, profile, layouts)
+    tokens = layouts.micro_batch * (config.seq_len / layouts.cp)
+    return model.num_layers * tokens * reduce(minimum, kept)
