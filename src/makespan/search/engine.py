@@ -57,6 +57,7 @@ WORKERS = 2
 """Threads; NumPy lets go of the interpreter while it computes. Fixed, as each round's threshold depends on it."""
 
 FIRST_SIZES, MOST_SIZES = 16, 512
+FIRST_THIN_SIZES = 32
 FIRST_FAMILIES, MOST_FAMILIES = 4096, 65536
 FIRST_PIECES, MOST_PIECES = 1024, 16384
 """Sizes, families, and pieces of them, of the first round and of the later ones: each has the threshold of those before."""
@@ -167,8 +168,15 @@ class _Hunt:
         if nearest is not None and (self.nearest is None or nearest[0] < self.nearest[0]):
             self.nearest = nearest
 
+    def take_in(self, hunts: Sequence[_Hunt]) -> None:
+        """Other hunts, in their order."""
+        self.add(hunts)
+        for each in hunts:
+            self.come_nearer(each.nearest)
+            self.done += each.done
+
     def add(self, founds: Sequence[Found | _Hunt]) -> None:
-        """Take in some blocks, or other hunts, in their order."""
+        """What some blocks or other hunts found, in their order."""
         for found in founds:
             self.num_layouts += found.num_layouts
             self.num_feasible += found.num_feasible
@@ -246,17 +254,20 @@ def hunt(problem: Problem, limit_bytes: float, *, top: int, front: bool = False,
         _families(problem, sizes, open_, own, limit_bytes, front=front)
         return own
 
+    if space.thin:
+        # Too little work for threads: a few sizes give a threshold, then all the others follow at once.
+        found.take_in([one(bare.take(slice(0, FIRST_THIN_SIZES)))])
+        rest = bare.take(slice(FIRST_THIN_SIZES, int(np.searchsorted(bare.floor, found.threshold, side="right"))))
+        if len(rest):
+            found.take_in([one(rest)])
+        return found
     with ThreadPoolExecutor(WORKERS) as pool:
         start, step = 0, FIRST_SIZES
         while start < len(bare) and bare.floor[start] <= found.threshold:
             parts = [bare.take(slice(s, s + step)) for s in range(start, start + WORKERS * step, step)]
-            own = list(pool.map(one, [part for part in parts if len(part)]))
-            found.add(own)
-            for each in own:
-                found.come_nearer(each.nearest)
-                found.done += each.done
+            found.take_in(list(pool.map(one, [part for part in parts if len(part)])))
             start, step = start + WORKERS * step, min(2 * step, MOST_SIZES)
-        if front and not space.thin and len(found.kept["objective"]):
+        if front and len(found.kept["objective"]):
             wanted = _wanted(found, limit_bytes, front=front, reach=1.0 + tie_fraction(problem.profile))
             for group in neighbourhoods(problem, known, found.done, LEAST_LAYOUTS - found.num_layouts):
                 found.add(list(pool.map(partial(_neighbours, problem, wanted), group)))

@@ -32,6 +32,7 @@ MICRO_BATCHES = (*range(1, 9), 10, 12, 14, 16, 18, 20, 24, 28, 32, 36, 40, 48, 5
 
 THIN_MICRO_BATCHES = (1, 2, 4)
 MOST_THIN_CHUNKS = 3
+MOST_THIN_ETP = 8
 LARGEST_ETP = 64
 """Ranks that share an expert; beyond it an expert's products are slivers on every accelerator there is."""
 
@@ -157,8 +158,6 @@ def _meshes(
     if not _can(profile, "context_parallel"):
         cps = {1}
     kinds = [ContextKind.RING, *([ContextKind.ALL_TO_ALL] if _can(profile, "cp_all_to_all") else [])]
-    if not fixed.thorough:
-        kinds = kinds[:1]
     wanted = None if fixed.cp_kind is None else ContextKind[fixed.cp_kind.upper()]
     return tuple(
         Mesh(tp=tp, cp=cp, cp_kind=kind)
@@ -181,7 +180,7 @@ def _experts(model: ModelSpec, profile: FrameworkProfile, fixed: SearchConstrain
                 t for t in powers_of_two(model.moe.expert_ffn) if model.moe.expert_ffn % t == 0 and t <= LARGEST_ETP
             )
     if not fixed.thorough:
-        etps = etps[:1]
+        etps = tuple(t for t in etps if t <= MOST_THIN_ETP)
     return tuple((ep, etp) for ep in _fixed(fixed.ep, eps) for etp in _fixed(fixed.etp, etps))
 
 
