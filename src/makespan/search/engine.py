@@ -56,7 +56,7 @@ DP_AT_A_TIME = 16
 WORKERS = 2
 """Threads; NumPy lets go of the interpreter while it computes. Fixed, as each round's threshold depends on it."""
 
-FIRST_SIZES, MOST_SIZES = 16, 512
+FIRST_SIZES, MOST_SIZES = 64, 1024
 FIRST_THIN_SIZES = 32
 FIRST_FAMILIES, MOST_FAMILIES = 4096, 65536
 FIRST_PIECES, MOST_PIECES = 1024, 16384

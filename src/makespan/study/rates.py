@@ -62,7 +62,9 @@ class LayoutBook:
                 fabric=pool.fabric,
                 num_accelerators=num_accelerators,
             )
-            constraints = replace(self.constraints, thorough=thorough)
+            # Nothing goes to host memory unless the scenario says so: the step takes that traffic as hidden, unmeasured.
+            offload = self.constraints.offload or "none"
+            constraints = replace(self.constraints, thorough=thorough, offload=offload)
             self.known[key] = search(
                 model, config, cluster, self.profile, constraints, top=5 if thorough else 1, front=False
             )
