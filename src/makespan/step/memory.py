@@ -458,9 +458,11 @@ def _stages(model: ModelSpec, layouts: LayoutArrays, plan: StagePlan, *, every: 
     )
     first = _Stage(name="first", index=0, layers=plan.first, heads=None, exists=pp > 1)
     stages = [last, first]
-    if every or plan.first is not plan.body:
+    # Under DualPipe the first stage's rank holds the last stage too, which may have fewer layers than one between.
+    between = every or plan.first is not plan.body or some(layouts.schedule == int(Schedule.DUALPIPE))
+    if between:
         stages.append(_Stage(name="middle", index=1, layers=plan.body, heads=None, exists=pp > 3))
-    if every or model.mtp_layers or plan.first is not plan.body:
+    if between or model.mtp_layers:
         heads = apart if model.mtp_layers else None
         stages.append(_Stage(name="before last", index=pp - 2, layers=plan.before_last, heads=heads, exists=pp > 2))
     return stages
