@@ -125,17 +125,24 @@ def search(
     tally: dict[LayoutStatus, int] = {
         status: int(found.tally[status]) for status in LayoutStatus if status is not LayoutStatus.OK
     }
+    num_excluded, nearest = 0, None
+    if not best:
+        num_excluded = count_legal(problem) - found.num_layouts
+        tally[LayoutStatus.OUT_OF_MEMORY] += num_excluded
+        nearest = _nearest(problem, constraints) if num_excluded else None
+    elif front and constraints.thorough:
+        num_excluded = count_legal(problem) - found.num_layouts
     return SearchResult(
         best=best[0] if best else None,
         top=best,
         pareto=worked_out(found.front, _front(found.front)),
         num_layouts=found.num_layouts,
         num_feasible=found.num_feasible,
-        num_excluded=count_legal(problem) - found.num_layouts if front and constraints.thorough else 0,
+        num_excluded=num_excluded,
         infeasible=tally,
         num_ties=int(np.count_nonzero(found.near <= kept["objective"][0] * (1.0 + fraction))) if best else 0,
         tie_fraction=fraction,
-        nearest=None if best else _lacking(found.nearest, model, config, cluster, profile, headroom),
+        nearest=nearest,
         columns={name: values[:MOST_KEPT] for name, values in kept.items()},
         objective=constraints.objective,
     )
@@ -225,13 +232,22 @@ def _hunt(
     return problem, hunt(problem, limit, top=top, front=front, threshold=threshold)
 
 
-def hunt(problem: Problem, limit_bytes: float, *, top: int, front: bool = False, threshold: float = math.inf) -> _Hunt:
+def hunt(
+    problem: Problem,
+    limit_bytes: float,
+    *,
+    top: int,
+    front: bool = False,
+    threshold: float = math.inf,
+    by_memory: bool = True,
+) -> _Hunt:
     """Every layout of a space that may be among the first `top`.
 
     Parameters
     ----------
     limit_bytes : memory that a layout may take.   threshold : an objective that `top` layouts of the space are known to meet.
     front : also work out neighbours of the best, and follow the Pareto front.
+    by_memory : leave families out early that cannot fit; otherwise the one that needs the least memory is found.
     """
     space = problem.space
     found = _Hunt(top=top, threshold=threshold)
@@ -245,7 +261,7 @@ def hunt(problem: Problem, limit_bytes: float, *, top: int, front: bool = False,
     bare = bare.take(bare.floor <= threshold)
     if not len(bare):
         return found
-    least = floors(problem, bare, limit_bytes)
+    least = floors(problem, bare, limit_bytes if by_memory else math.inf)
 
     def one(part: Bare) -> _Hunt:
         own = found.fresh()
@@ -346,19 +362,20 @@ def _wanted(hunt: _Hunt, limit_bytes: float, *, front: bool, reach: float = 1.0)
     )
 
 
-def _lacking(
-    nearest: tuple[float, LayoutArrays] | None,
-    model: ModelSpec,
-    config: StepConfig,
-    cluster: ClusterSpec,
-    profile: FrameworkProfile,
-    headroom: float,
-) -> tuple[Layout, float] | None:
-    """The layout that lacks the least memory, and the bytes it lacks."""
-    if nearest is None:
+def _nearest(problem: Problem, constraints: SearchConstraints) -> tuple[Layout, float] | None:
+    """Where nothing fits, the layout that lacks the least memory, with the bytes it lacks: of a thin space, with what a thorough
+    one may send away or split. None where the thin space is empty."""
+    lean = leanest_space(problem.space)
+    thin = space_of(*problem.specs, replace(constraints, thorough=False))
+    if thin.is_empty:
+        thin = lean
+    few = replace(problem, space=replace(leanest_space(thin), policies=lean.policies, choices=lean.choices))
+    limit = problem.cluster.accelerator.hbm_bytes * (1.0 - constraints.memory_headroom)
+    found = hunt(few, limit, top=1, by_memory=False).nearest
+    if found is None:
         return None
-    layout = nearest[1].row(0)
-    memory = step_estimate(model, config, cluster, profile, layout, memory_headroom=headroom).memory
+    layout = found[1].row(0)
+    memory = step_estimate(*problem.specs, layout, memory_headroom=constraints.memory_headroom).memory
     return layout, memory.total_bytes - memory.limit_bytes
 
 

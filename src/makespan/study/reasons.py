@@ -24,13 +24,13 @@ def pools_without_layout(
             reasons.append(f"{spec.place}: no accelerator is ever usable before the horizon")
             continue
         found = pool.searches[-1]
-        if found.num_layouts == 0:
+        if found.num_legal == 0:
             reasons.append(
                 f"{spec.place}: no layout of the sizes that are fixed goes on {pool.levels[-1]:,} accelerators"
             )
             continue
         tally = ", ".join(f"{count:,} {status.name.lower()}" for status, count in found.infeasible.items() if count)
-        reasons.append(f"{spec.place}: none of {found.num_layouts:,} layouts fits ({tally})")
+        reasons.append(f"{spec.place}: none of {found.num_legal:,} layouts fits ({tally})")
         if found.nearest is not None:
             layout, missing_bytes = found.nearest
             reasons.append(f"{spec.place}: the nearest, {layout}, lacks {missing_bytes / 2**30:.1f} GiB an accelerator")
