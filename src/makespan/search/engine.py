@@ -335,7 +335,7 @@ def _pieces(
     while start < len(order) and floor[order[start]] <= hunt.threshold:
         part = order[start : start + step]
         part = part[floor[part] <= hunt.threshold]
-        wanted = _wanted(hunt, limit_bytes, front=front)
+        wanted = _wanted(hunt, limit_bytes, front=front, reach=1.0 + tie_fraction(problem.profile))
         few, more = chunk.take(part), added[part]
         found = []
         for block in blocks_of(problem, sizes, few, widths=2 if problem.space.thin else DP_AT_A_TIME):
@@ -351,12 +351,13 @@ def _neighbours(problem: Problem, wanted: Wanted, job: Job) -> Found:
     return work_out(problem, *job, wanted)
 
 
-def _wanted(hunt: _Hunt, limit_bytes: float, *, front: bool, reach: float = 1.0) -> Wanted:
+def _wanted(hunt: _Hunt, limit_bytes: float, *, front: bool, reach: float) -> Wanted:
     """reach : layouts up to this times the best count as near, if that is more than the threshold."""
     fastest = float(hunt.kept["time_s"].min()) if len(hunt.kept["time_s"]) else math.inf
+    best = float(hunt.kept["objective"][0]) if len(hunt.kept["objective"]) else hunt.threshold
     return Wanted(
         limit_bytes=limit_bytes,
-        near=max(hunt.threshold, reach * float(hunt.kept["objective"][0]) if len(hunt.kept["objective"]) else 0.0),
+        near=max(hunt.threshold, reach * best),
         most_kept=MOST_KEPT,
         front_s=fastest * FRONT_REACH if front else 0.0,
     )
