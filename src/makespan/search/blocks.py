@@ -226,6 +226,7 @@ def work_out(problem: Problem, sizes: Sizes, block: Block, todo: NDArray[np.bool
     grid = Grid(*problem.specs, columns, table=_table(sizes, columns, each))
     shape = (*block.family.shape, exists.shape[2])
     layouts = exists & grid.breaks_no_rule()
+    not_all_legal = np.count_nonzero(layouts) * exists.size < np.count_nonzero(exists) * layouts.size
     tally = np.zeros(len(LayoutStatus) + 1, dtype=np.int64)
     num_layouts = num_feasible = 0
     near: list[FloatArray] = []
@@ -236,13 +237,17 @@ def work_out(problem: Problem, sizes: Sizes, block: Block, todo: NDArray[np.bool
         wanted_here = todo[:, :, place, None]
         if not wanted_here.any():
             continue
-        answer = grid.under(choice)
         uneven, lacks = grid.breaks_under(choice)
         legal = layouts if wanted_here.all() else layouts & wanted_here
-        if some(uneven) or some(lacks):
-            legal = legal & np.logical_not(uneven | lacks)
-        if not layouts.all() or some(uneven) or some(lacks):
+        if not_all_legal:
             tally += _broken(grid.status_under(choice), exists & wanted_here, shape, len(tally))
+        if some(uneven) or some(lacks):
+            if not not_all_legal:
+                _count_broken(tally, legal, uneven, lacks, shape)
+            legal = legal & np.logical_not(uneven | lacks)
+            if not legal.any():
+                continue
+        answer = grid.under(choice)
         zero3 = choice.sharding is Sharding.ZERO3
         if zero3 not in dominated:
             dominated[zero3] = is_dominated(problem, answer.layouts)
@@ -297,6 +302,14 @@ def _shared_columns(problem: Problem, sizes: Sizes, block: Block) -> tuple[dict[
 def _narrow(values: NDArray[_Kind]) -> NDArray[_Kind]:
     """Values of (rows, variants), with one variant where all of a row agree: what follows from them has fewer axes."""
     return values[:, :1] if (values == values[:, :1]).all() else values
+
+
+def _count_broken(tally: IntArray, legal: NDArray[np.bool_], uneven: Any, lacks: Any, shape: tuple[int, ...]) -> None:
+    """Add layouts that break no other rule than those that sharding and dp decide."""
+    first = np.broadcast_to(legal & uneven, shape)
+    then = np.broadcast_to(legal & np.logical_not(uneven) & lacks, shape)
+    tally[int(LayoutStatus.SHARDS_DO_NOT_DIVIDE)] += int(np.count_nonzero(first))
+    tally[int(LayoutStatus.NOT_SUPPORTED)] += int(np.count_nonzero(then))
 
 
 def _broken(status: IntArray, there: NDArray[np.bool_], shape: tuple[int, ...], length: int) -> IntArray:

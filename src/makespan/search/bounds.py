@@ -456,17 +456,21 @@ def supported(problem: Problem, sizes: Sizes, pieces: Families) -> Families:
 def _pairs(known: Factors, sizes: Sizes, place: IntArray, least: Floors) -> tuple[IntArray, IntArray]:
     """Bound 3: sizes and pipelines whose T times the factor, and what shows, is within the budget, and that may fit. Flat."""
     code = known.at[sizes.mesh, sizes.expert, sizes.place]
-    at_a_time = max(4 * CELLS_AT_A_TIME // known.values.shape[1], 1)
+    limit = sizes.budget / (sizes.busy_s * ROUNDING)
+    near = np.flatnonzero((known.values[np.unique(code)] <= limit.max(initial=0.0)).any(axis=0))
+    values, held, exposed = known.values[:, near], known.held[:, near], least.exposed[:, near]
+    state_bytes = least.state_bytes[:, near]
+    at_a_time = max(4 * CELLS_AT_A_TIME // max(len(near), 1), 1)
     rows, pipes = [], []
     for start in range(0, len(sizes), at_a_time):
         part = slice(start, start + at_a_time)
-        floor = known.values[code[part]] * sizes.busy_s[part, None] + least.exposed[place[part]]
+        floor = values[code[part]] * sizes.busy_s[part, None] + exposed[place[part]]
         row, pipe = np.nonzero((floor * ROUNDING <= sizes.budget[part, None]) & np.isfinite(floor))
         row = row + start
-        needs = least.state_bytes[place[row], pipe] + known.held[code[row], pipe] * sizes.saved_bytes[row]
+        needs = state_bytes[place[row], pipe] + held[code[row], pipe] * sizes.saved_bytes[row]
         fits = np.flatnonzero(needs * ROUNDING <= least.room_bytes)
         rows.append(row[fits])
-        pipes.append(pipe[fits])
+        pipes.append(near[pipe[fits]])
     return np.concatenate(rows), np.concatenate(pipes)
 
 
