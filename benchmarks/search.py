@@ -104,7 +104,9 @@ def rates(space: dict[str, Any], name: str, repeats: int) -> list[str]:
     problem = replace(problem, config=with_optimizer(problem.config, problem.profile))
     limit = problem.cluster.accelerator.hbm_bytes * (1.0 - constraints.memory_headroom)
     found = hunt(problem, limit, top=10, threshold=1.05 * search(*problem.specs, constraints).best.time_s)
-    jobs = [job for group in neighbourhoods(problem, factors(problem), found.done, NUM_LAYOUTS) for job in group]
+    further = found.done[0]
+    groups = neighbourhoods(problem, factors(problem), found.done, NUM_LAYOUTS, lambda: further)
+    jobs = [job for group in groups for job in group]
     wanted = Wanted(limit_bytes=limit, near=found.threshold, most_kept=4096, front_s=0.0)
 
     def everything() -> list[Any]:

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from makespan.search.blocks import Found, Wanted, blocks_of, fastest_by_step, joined, refined, work_out
 from makespan.search.bounds import (
     Bare,
+    Factors,
     Families,
+    Floors,
     Problem,
     Sizes,
     bare_sizes,
@@ -64,6 +66,9 @@ FIRST_PIECES, MOST_PIECES = 1024, 16384
 
 MOST_OTHERS = 256
 """Families of a round that are not wanted, but whose neighbours may be worked out."""
+
+FURTHER, MOST_FURTHER = 1.25, 128
+"""Where neighbours of what was looked at are too few: further families up to so many times the threshold, of so many sizes."""
 
 LEAST_LAYOUTS = 1 << 22
 """Layouts worked out where there are so many: when the best is proved, its neighbours follow until so many are known."""
@@ -285,7 +290,8 @@ def hunt(
             start, step = start + WORKERS * step, min(2 * step, MOST_SIZES)
         if front and len(found.kept["objective"]):
             wanted = _wanted(found, limit_bytes, front=front, reach=1.0 + tie_fraction(problem.profile))
-            for group in neighbourhoods(problem, known, found.done, LEAST_LAYOUTS - found.num_layouts):
+            further = partial(_further, problem, known, least, bare, found.threshold * FURTHER)
+            for group in neighbourhoods(problem, known, found.done, LEAST_LAYOUTS - found.num_layouts, further):
                 found.add(list(pool.map(partial(_neighbours, problem, wanted), group)))
     return found
 
@@ -345,6 +351,14 @@ def _pieces(
             hunt.done.append(Done(sizes=sizes, families=few.take(index), floor=floor[part][index], choices=alive))
         hunt.add(found)
         start, step = start + step, min(2 * step, MOST_PIECES)
+
+
+def _further(problem: Problem, known: Factors, least: Floors, bare: Bare, threshold: float) -> Done:
+    """Families beyond the threshold that promise most; none of them has been worked out."""
+    sizes = with_policies(problem, known, bare.take(slice(0, MOST_FURTHER)), threshold)
+    open_ = families(problem, known, least, sizes, threshold).take(slice(0, MOST_FAMILIES))
+    none = np.zeros(len(problem.space.choices), dtype=np.bool_)
+    return Done(sizes=sizes, families=open_, floor=open_.floor, choices=none)
 
 
 def _neighbours(problem: Problem, wanted: Wanted, job: Job) -> Found:

@@ -6,7 +6,7 @@ sharding and dp, fill the Pareto front and say what stands against the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,33 +65,55 @@ class _Known:
     choices: NDArray[np.bool_]
 
 
-def neighbourhoods(problem: Problem, known: Factors, done: Sequence[Done], num_layouts: int) -> Iterator[list[Job]]:
-    """Neighbours of what was done, best first, until about so many layouts are given out; none of them was done before."""
+def neighbourhoods(
+    problem: Problem, known: Factors, done: Sequence[Done], num_layouts: int, further: Callable[[], Done]
+) -> Iterator[list[Job]]:
+    """Neighbours of what was done, best first, until about so many layouts are given out; none of them was done before.
+
+    further : families whose neighbours follow where those are too few.
+    """
     if not done or num_layouts <= 0:
         return
-    groups = _groups(done)
-    past = _past(problem, done)
+    groups, past = _groups(done), _past(problem, done)
     given = 0
     for start in range(0, len(groups), GROUPS_AT_A_TIME):
-        jobs = []
-        sizes, pieces = _pieces(problem, known, groups[start : start + GROUPS_AT_A_TIME])
-        todo = _todo(problem, sizes, pieces, past)
-        some = np.flatnonzero(todo.any(axis=1))
-        pieces, todo = pieces.take(some), todo[some]
-        alike = todo @ (1 << np.arange(todo.shape[1]))
-        widths = pieces.most - pieces.least + 1
-        for block in blocks_of(problem, sizes, pieces, widths=widths, apart=alike, variants=VARIANTS):
-            index = block.index[np.maximum(block.family, 0)]
-            open_ = todo[index] & (block.family >= 0)[:, :, None]
-            few = block.families.take(np.maximum(block.family, 0))
-            number = int((open_ * (few.most - few.least + 1)[:, :, None]).sum())
-            if number:
-                jobs.append((sizes, block, open_))
-                given += number
-            if given >= num_layouts:
-                yield jobs
-                return
+        jobs, number = _jobs(problem, known, groups[start : start + GROUPS_AT_A_TIME], past, num_layouts - given)
+        given += number
         yield jobs
+        if given >= num_layouts:
+            return
+    before = set(map(tuple, groups.tolist()))
+    others = [group for group in _groups([further()]).tolist() if tuple(group) not in before]
+    for start in range(0, len(others), GROUPS_AT_A_TIME):
+        few = np.array(others[start : start + GROUPS_AT_A_TIME], dtype=np.int64)
+        jobs, number = _jobs(problem, known, few, past, num_layouts - given)
+        given += number
+        yield jobs
+        if given >= num_layouts:
+            return
+
+
+def _jobs(problem: Problem, known: Factors, groups: IntArray, past: _Known, num_layouts: int) -> tuple[list[Job], int]:
+    """The neighbours of some groups in blocks, up to about so many layouts; and how many there are."""
+    sizes, pieces = _pieces(problem, known, groups)
+    todo = _todo(problem, sizes, pieces, past)
+    some = np.flatnonzero(todo.any(axis=1))
+    pieces, todo = pieces.take(some), todo[some]
+    alike = todo @ (1 << np.arange(todo.shape[1]))
+    jobs: list[Job] = []
+    given = 0
+    widths = pieces.most - pieces.least + 1
+    for block in blocks_of(problem, sizes, pieces, widths=widths, apart=alike, variants=VARIANTS):
+        index = block.index[np.maximum(block.family, 0)]
+        open_ = todo[index] & (block.family >= 0)[:, :, None]
+        few = block.families.take(np.maximum(block.family, 0))
+        number = int((open_ * (few.most - few.least + 1)[:, :, None]).sum())
+        if number:
+            jobs.append((sizes, block, open_))
+            given += number
+        if given >= num_layouts:
+            break
+    return jobs, given
 
 
 def _groups(done: Sequence[Done]) -> IntArray:
