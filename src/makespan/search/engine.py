@@ -64,6 +64,9 @@ FIRST_FAMILIES, MOST_FAMILIES = 4096, 65536
 FIRST_PIECES, MOST_PIECES = 1024, 16384
 """Sizes, families, and pieces of them, of the first round and of the later ones: each has the threshold of those before."""
 
+REACHES = (1.25, 4.0)
+"""Where few layouts fit, `top` goes up to so many times the best of a first search, and no further. [-]"""
+
 MOST_OTHERS = 256
 """Families of a round that are not wanted, but whose neighbours may be worked out."""
 
@@ -101,7 +104,8 @@ def search(
     Parameters
     ----------
     constraints : dimensions that must stay, headroom, idle accelerators, objective.
-    top : layouts worked out in full, best first; they differ in more than dp, sharding, recomputation and order.
+    top : layouts worked out in full, best first; they differ in more than dp, sharding, recomputation and order. There may be
+        fewer: where few fit, none that is more than four times as slow as the first ones found is listed.
     front : whether the Pareto front is worked out.
 
     Returns
@@ -234,7 +238,18 @@ def _hunt(
         if not len(first.kept["objective"]):
             return problem, first
         threshold = first.threshold
+        if not math.isfinite(threshold):
+            return problem, _few(problem, limit, float(first.kept["objective"][0]), top=top, front=front)
     return problem, hunt(problem, limit, top=top, front=front, threshold=threshold)
+
+
+def _few(problem: Problem, limit_bytes: float, best: float, *, top: int, front: bool) -> _Hunt:
+    """Where a first search knows fewer than `top` answers: all up to a multiple of the best of them, the smaller one if it will do."""
+    for reach in REACHES:
+        found = hunt(problem, limit_bytes, top=top, front=front, threshold=reach * best)
+        if len(_one_of_each(found.kept)) >= top:
+            break
+    return found
 
 
 def hunt(
