@@ -37,8 +37,14 @@ IntArray = NDArray[np.int64]
 DP_AT_A_TIME = 16
 """Values of dp in a piece of a family."""
 
-GROUPS_AT_A_TIME = 64
+MOST_FURTHER = 512
+"""Groups beyond what was looked at: where they hold few layouts each, more of them would take long and say little."""
+
+GROUPS_AT_A_TIME = 128
 """Sizes and pipelines whose neighbours are put into blocks together."""
+
+NARROW = 4
+"""Pieces of families with no more values of dp than this come together."""
 
 VARIANTS = 16
 """Families in a row of a block: of one group there are as many as policies."""
@@ -83,7 +89,7 @@ def neighbourhoods(
         if given >= num_layouts:
             return
     before = set(map(tuple, groups.tolist()))
-    others = [group for group in _groups([further()]).tolist() if tuple(group) not in before]
+    others = [group for group in _groups([further()]).tolist() if tuple(group) not in before][:MOST_FURTHER]
     for start in range(0, len(others), GROUPS_AT_A_TIME):
         few = np.array(others[start : start + GROUPS_AT_A_TIME], dtype=np.int64)
         jobs, number = _jobs(problem, known, few, past, num_layouts - given)
@@ -102,7 +108,8 @@ def _jobs(problem: Problem, known: Factors, groups: IntArray, past: _Known, num_
     alike = todo @ (1 << np.arange(todo.shape[1]))
     jobs: list[Job] = []
     given = 0
-    widths = pieces.most - pieces.least + 1
+    # Two classes of width are enough: more would make many small blocks.
+    widths = np.where(pieces.most - pieces.least < NARROW, NARROW, DP_AT_A_TIME)
     for block in blocks_of(problem, sizes, pieces, widths=widths, apart=alike, variants=VARIANTS):
         index = block.index[np.maximum(block.family, 0)]
         open_ = todo[index] & (block.family >= 0)[:, :, None]
