@@ -69,7 +69,7 @@ SITE = {
 }
 RECIPE = {"run.ready": known("2024-08-11")}
 SHARE = {"run.share": known("65 %"), **NO_RESTARTS}
-FASTER = 0.40 / 0.284  # the central stand-in has 28.4 % MFU on 73,500, which compute at a share of 75 %, spares off
+FASTER = 0.40 / 0.345  # the central stand-in has 34.5 % MFU on 73,500, which compute at a share of 75 %, spares off
 FASTER_BUDGET = {
     "run.stages.0.compute": f"{{value: {3.4e26 / FASTER:.4g} FLOP, "
     f"range: [{2.85e26 / FASTER:.4g} FLOP, {4.64e26 / FASTER:.4g} FLOP], assumed: a higher MFU as a smaller budget}}"
@@ -91,9 +91,9 @@ MEMPHIS: dict[str, Changes] = {
     "Llama 3's rate, central recovery": {**LLAMA_RATE, **CENTRAL_RECOVERY},
     "no failures": NO_FAILURES,
     "recovery as first entered": SKEWED_RECOVERY,
-    "1.0e26 FLOP": compute(1.0e26),
-    "1.4e26 FLOP": compute(1.4e26),
-    "all observed but speed, 1.4e26 FLOP": {**OBSERVED_BUT_SPEED, **compute(1.4e26)},
+    "1.2e26 FLOP": compute(1.2e26),
+    "1.6e26 FLOP": compute(1.6e26),
+    "all observed but speed, 1.6e26 FLOP": {**OBSERVED_BUT_SPEED, **compute(1.6e26)},
 }
 MEMPHIS_ADDED_UP: dict[str, Changes] = {
     "+ site as observed": SITE,

@@ -36,16 +36,17 @@ MISSES = {
     ("first_training", "2024-08-11"): ("inside", 0),
     ("all_installed", "2024-09-02"): ("earlier", -60),
     ("all_powered", "2025-05-01"): ("later", 78),
-    ("completion.pretraining", "2025-01-03"): ("earlier", -160),
-    ("completion.release", "2025-02-17"): ("earlier", -165),
+    ("completion.pretraining", "2025-01-03"): ("earlier", -117),
+    ("completion.release", "2025-02-17"): ("earlier", -123),
 }
 """Build in Memphis: verdict on each observed date, and days from it to the nearest end of P10 to P90, on 23 November 2026.
 
 First training: Musk's "training started" is weeks before weight (11 August, inside). All installed: 3,400 a day had no
 precedent, halls B to D are drawn one after the other. All powered: the observation is when the grid alone could carry the
 site. Pre-training and release: budget and speed do not belong together (docs/cases/memphis-2024.md); they were -173 and
--180 until recovery from failures entered as percentiles of what MegaScale printed, then -155 and -158 until the step model was
-fitted anew: 28.4 % MFU on 73,500 for 29.6 %.
+-180 until recovery from failures entered as percentiles of what MegaScale printed, -155 and -158 until the step model was fitted
+anew (28.4 % MFU on 73,500 for 29.6 %), -160 and -165 until the search looked at experts cut by tensor parallelism (34.5 %). Each
+change was made with the outcome known; no published run states that it cut experts so.
 """
 
 SPREAD_DAYS = {"inside": 0, "first_training": 2, "all_installed": 4, "all_powered": 8, "completion": 15}
@@ -192,11 +193,30 @@ def test_the_25_000_of_11_august_2024_are_inside_the_forecast():
     assert row["forecast"]["p50"] == pytest.approx(22_900, rel=0.1)
 
 
-def test_size_of_the_model_and_budget_are_among_the_levers_of_memphis():
-    """The architecture is not public: how much the date depends on it is part of the answer."""
-    names = {lever.name for lever in memphis().levers if lever.option == "Build in Memphis"}
+def test_budget_is_among_the_levers_of_memphis_and_size_of_the_model_no_more():
+    """The architecture is not public: how much the date depends on it is part of the answer.
 
-    assert {"run.stages.pretraining.compute", "model.candidates"} <= names
+    Ledger: medians of the release of the three stand-ins lie 7 days apart; 79 while experts were whole on an accelerator.
+    """
+    found = memphis()
+    names = {lever.name for lever in found.levers if lever.option == "Build in Memphis"}
+    trained = found.draws["model.candidates"]
+    release = np.minimum(option(found, "Build in Memphis").campaign.release_s, found.scenario.horizon_s) / DAY_S
+    medians = [float(np.median(release[trained == index])) for index in range(3)]
+
+    assert "run.stages.pretraining.compute" in names
+    assert "model.candidates" not in names
+    assert max(medians) - min(medians) == pytest.approx(7, abs=15)
+
+
+def test_the_layout_of_memphis_cuts_experts_as_attention():
+    """All that the search gained in November 2026 is etp: 4.95 s a step on 100,000, 6.12 with experts whole (ledger)."""
+    best = option(memphis(), "Build in Memphis").best
+    assert best is not None
+    assert best.best is not None
+
+    assert (best.best.layout.tp, best.best.layout.etp, best.best.layout.ep) == (4, 4, 8)
+    assert best.best.time_s == pytest.approx(4.95, rel=0.01)
 
 
 # ------------------------------------------------------------------------------------------------- a new site
@@ -235,7 +255,7 @@ def test_building_in_memphis_beats_a_new_site_by_about_two_years():
 def test_llama_3_405b_takes_78_to_90_days_within_a_tenth():
     """30.84M H100-hours are 78 days of 16,384; 87 at the 90 % of effective time of the paper.
 
-    Ledger, 23 November 2026: 97.6 days (P10 81, P90 124) of the 70 to 99 allowed; 87 is inside, 78 three days before P10. The
+    Ledger, 23 November 2026: 97.7 days (P10 81, P90 124) of the 70 to 99 allowed; 87 is inside, 78 three days before P10. The
     goodput is lower than the printed one (see below); speed is about right: the layout that is found is faster than Meta's
     (45 % MFU for the printed 41 %), a team is put at 0.93 of it. It was 93.4 until the step model was fitted anew: software
     of 2024 exposes more of its tensor-parallel traffic, as MegaScale's Megatron-LM baseline shows.
@@ -244,7 +264,7 @@ def test_llama_3_405b_takes_78_to_90_days_within_a_tenth():
 
     assert 78 * 0.9 <= days[1] <= 90 * 1.1
     assert 78 < days[0] < 87 < days[2]
-    assert days[1] == pytest.approx(97.6, abs=3)
+    assert days[1] == pytest.approx(97.7, abs=3)
 
 
 def test_goodput_of_llama_3_is_forecast_too_low():
@@ -292,7 +312,7 @@ def test_every_what_if_of_the_pages_is_a_scenario(case):
     ],
 )
 def test_the_page_of_memphis_adds_the_causes_up(step, row):
-    """Days after 3 January 2025 and goodput as printed. Ledger: from 318 days to nine before it, where nothing fails."""
+    """Days after 3 January 2025 and goodput as printed. Ledger: from 247 days to eight before it, where nothing fails."""
     changes = what_if().added_up(what_if().MEMPHIS_ADDED_UP)[step]
     (one,) = what_if().rerun("memphis", changes).options
     end = memphis().scenario.as_of + dt.timedelta(seconds=percentiles(one.campaign.pretraining_s)[1])
