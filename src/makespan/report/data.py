@@ -246,6 +246,7 @@ def _step(step: StepEstimate, search: SearchResult, shown: ShownStep | None) -> 
         "memory_by_stage": _memory_by_stage(step.memory, step.layout.pp),
         "changes": [] if shown is None else [_step_change(change, step) for change in shown.step_changes],
         "num_layouts": search.num_layouts,
+        "num_legal": search.num_legal,
         "num_feasible": search.num_feasible,
         "infeasible": {status.name.lower(): count for status, count in search.infeasible.items() if count},
         "runner_up": None if runner is None else {"text": str(runner.layout), "time_s": number(runner.time_s)},

@@ -139,7 +139,7 @@ def search(
         num_excluded = count_legal(problem) - found.num_layouts
         tally[LayoutStatus.OUT_OF_MEMORY] += num_excluded
         nearest = _nearest(problem, constraints) if num_excluded else None
-    elif front and constraints.thorough:
+    elif constraints.thorough:
         num_excluded = count_legal(problem) - found.num_layouts
     return SearchResult(
         best=best[0] if best else None,

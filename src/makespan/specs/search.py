@@ -70,7 +70,7 @@ class SearchResult:
     num_layouts : distinct legal layouts that were each given a time, a memory and a status.
     num_feasible : of those, how many run and fit.
     num_excluded : further legal layouts, proved without being evaluated to be no better than the last of `top` or not to fit.
-        0 for a thin search, and for one without its front: not counted there.
+        0 for a thin search: not counted there.
     infeasible : combinations by the first rule they break, of those looked at one by one.
     num_ties : evaluated layouts within `tie_fraction` of the best: the model cannot tell them apart.
     nearest : for an infeasible answer, the layout that lacks least memory, with the bytes it lacks.
