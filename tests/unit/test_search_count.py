@@ -13,6 +13,7 @@ from makespan import catalog
 from makespan.search import search
 from makespan.search.bounds import Problem
 from makespan.search.count import OF_CHOICES, OF_PIPES, OF_RANGE, OF_SIZES, count_legal
+from makespan.search.engine import hunt
 from makespan.search.space import Mesh, Pipe, Policy, space_of
 from makespan.specs.hardware import ClusterSpec
 from makespan.specs.layout import ContextKind, CudaGraphs, Offload, RankOrder, Recompute, Schedule, Sharding
@@ -24,6 +25,7 @@ from makespan.step.arrays import COLUMNS
 from makespan.step.features import KEYS, everything, lacking
 from makespan.step.grid import StateChoice
 from makespan.step.legality import rules, structural_status
+from makespan.step.memory import with_optimizer
 
 H100 = catalog.accelerator("h100-sxm").spec
 NO_HOST = replace(H100, host_bytes_per_s=0.0)
@@ -334,11 +336,12 @@ def test_a_search_that_leaves_nothing_out_looks_at_all(model, size, profile, fix
     machine = cluster(size, replace(H100, hbm_bytes=1e18))
     config = StepConfig(global_batch=24, seq_len=4096, precision="bf16")
     constraints = SearchConstraints(cuda_graphs="none", offload="none", **fixed)
-    found = search(model, config, machine, profile, constraints, top=1_000_000, front=False)
     space = space_of(model, config, machine, profile, constraints)
+    config = with_optimizer(config, profile)
     problem = Problem(
         model=model, config=config, cluster=machine, profile=profile, space=space, objective=constraints.objective
     )
+    found = hunt(problem, machine.accelerator.hbm_bytes, top=1_000_000)
     assert found.num_layouts == count_legal(problem)
 
 
