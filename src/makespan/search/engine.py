@@ -73,7 +73,7 @@ MOST_OTHERS = 256
 FURTHER, MOST_FURTHER = 1.25, 128
 """Where neighbours of what was looked at are too few: further families up to so many times the threshold, of so many sizes."""
 
-LEAST_LAYOUTS = 1 << 22
+LEAST_LAYOUTS = 1 << 21
 """Layouts worked out where there are so many: when the best is proved, its neighbours follow until so many are known."""
 
 MOST_KEPT = 4096

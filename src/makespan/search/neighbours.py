@@ -40,7 +40,7 @@ DP_AT_A_TIME = 16
 MOST_FURTHER = 512
 """Groups beyond what was looked at: where they hold few layouts each, more of them would take long and say little."""
 
-GROUPS_AT_A_TIME = 128
+GROUPS_AT_A_TIME = 64
 """Sizes and pipelines whose neighbours are put into blocks together."""
 
 NARROW = 4

@@ -341,16 +341,16 @@ def space_of(
 def leanest_space(space: Space) -> Space:
     """The layouts of a space that need the least memory: if none of them fits, none of the space does.
 
-    The smallest micro-batch: activations held are those of b min(h, ceil(B / (b dp))) sequences, which never falls as b
-    grows, and a larger one leaves fewer replicas to cut states over. Whole layers recomputed, or all modules that the space
-    knows: what is not kept is needed while one layer works, and a stage keeps at least one layer of one micro-batch. Or
+    Every micro-batch: a larger one leaves fewer replicas, and with them other numbers that divide. Whole layers recomputed, or
+    all modules that the space knows: what is not kept is needed while one layer works, and a stage keeps at least one layer
+    of one micro-batch. Or
     nothing recomputed, for software that sends activations away only then. Orders of ranks need the same.
     """
     wanted = {min(p.recompute for p in space.policies), max(p.recompute for p in space.policies)}
     modules = [p.recompute for p in space.policies if not p.recompute & Recompute.FULL]
     wanted |= {max(modules, key=lambda recompute: int(recompute).bit_count())} if modules else set()
     policies = tuple(p for p in space.policies if p.recompute in wanted)
-    return replace(space, micro_batches=space.micro_batches[:1], policies=policies, orders=space.orders[:1])
+    return replace(space, policies=policies, orders=space.orders[:1])
 
 
 def dp_unit(tp: IntArray, cp: IntArray, ep: IntArray, etp: IntArray) -> IntArray:

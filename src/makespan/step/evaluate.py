@@ -137,13 +137,15 @@ class Slots:
 
 
 def slots_of(model: ModelSpec, plan: StagePlan, layer_s: ByKind, head_s: FloatArray, piped: BoolArray) -> Slots:
-    """The slowest stage: body, last, or the one before it with the prediction layers.
+    """The slowest stage: body, last, the first with its dense layers, or the one before the last with the prediction layers.
 
     layer_s : of each kind.   piped : whether there is more than one stage. Shapes (layouts,).
     """
     mtp_heads = model.mtp_layers * (1.0 - plan.mtp_apart)
     slot, layers, heads = total(plan.last, layer_s) + (1.0 + mtp_heads) * head_s, plan.last, 1.0 + mtp_heads
     others: list[tuple[FloatArray, ByKind, FloatLike]] = [(total(plan.body, layer_s), plan.body, 0.0)]
+    if plan.first is not plan.body:
+        others.append((total(plan.first, layer_s), plan.first, 0.0))
     if model.mtp_layers:
         own = model.mtp_layers * plan.mtp_apart
         others.append((total(plan.before_last, layer_s) + own * head_s, plan.before_last, own))

@@ -80,6 +80,9 @@ def plan_stages(model: ModelSpec, layouts: LayoutArrays, *, busy_s: ByKind) -> S
     to_head = minimum(spare, chunk)
     last = maximum(body - to_head, 0)
     slower = _same(largest(busy_s))
+    if len(kinds) > 1 and not _is_mixed(model):
+        # Leading dense layers that fit into the first chunk are in no other: the fullest of those holds mixtures alone.
+        slower = _same(where(kinds[0].count <= chunk, len(kinds) - 1, slower))
     body_split = _split(body, kinds, model, slower)
     first_split, last_split = body_split, _split(last, kinds, model, slower)
     if len(kinds) > 1 and not _is_mixed(model):
