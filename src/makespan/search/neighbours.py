@@ -140,6 +140,8 @@ def _groups(done: Sequence[Done]) -> IntArray:
     ]
     floors = np.concatenate([each.floor for each in done])
     everything = np.concatenate(rows)[np.argsort(floors, kind="stable")]
+    if not len(everything):
+        return everything
     code = everything[:, 0]
     for column in everything.T[1:]:
         code = code * (int(column.max()) + 1) + column

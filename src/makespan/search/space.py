@@ -343,8 +343,8 @@ def leanest_space(space: Space) -> Space:
 
     Every micro-batch: a larger one leaves fewer replicas, and with them other numbers that divide. Whole layers recomputed, or
     all modules that the space knows: what is not kept is needed while one layer works, and a stage keeps at least one layer
-    of one micro-batch. Or
-    nothing recomputed, for software that sends activations away only then. Orders of ranks need the same.
+    of one micro-batch. Or nothing recomputed, for software that sends activations away only then. Orders of ranks need the
+    same.
     """
     wanted = {min(p.recompute for p in space.policies), max(p.recompute for p in space.policies)}
     modules = [p.recompute for p in space.policies if not p.recompute & Recompute.FULL]
