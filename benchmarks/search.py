@@ -28,9 +28,10 @@ from ruamel.yaml import YAML
 from makespan import catalog
 from makespan.search import search
 from makespan.search.blocks import Wanted, joined, work_out
-from makespan.search.bounds import Problem, factors
+from makespan.search.bounds import factors
 from makespan.search.engine import WORKERS, hunt
 from makespan.search.neighbours import neighbourhoods
+from makespan.search.problem import Problem
 from makespan.search.scaling import scaling_curve
 from makespan.search.space import space_of
 from makespan.specs.hardware import ClusterSpec

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from makespan import catalog
 from makespan.search import search
-from makespan.search.bounds import Problem
 from makespan.search.count import OF_CHOICES, OF_PIPES, OF_RANGE, OF_SIZES, count_legal
 from makespan.search.engine import hunt
+from makespan.search.problem import Problem
 from makespan.search.space import Mesh, Pipe, Policy, space_of
 from makespan.specs.hardware import ClusterSpec
 from makespan.specs.layout import ContextKind, CudaGraphs, Offload, RankOrder, Recompute, Schedule, Sharding

@@ -9,18 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makespan.rows import some
-from makespan.search.bounds import (
-    POLICY,
-    ROUNDING,
-    Families,
-    Problem,
-    Sizes,
-    blocked,
-    grid_columns,
-    is_dominated,
-    size_columns,
-)
+from makespan.search.bounds import ROUNDING
 from makespan.search.objectives import objective_values
+from makespan.search.problem import POLICY, Families, Problem, Sizes, blocked, grid_columns, is_dominated, size_columns
 from makespan.specs.layout import LayoutStatus, RankOrder, Schedule, Sharding
 from makespan.specs.search import Objective
 from makespan.step import LayoutArrays

@@ -20,7 +20,6 @@ only their compute counts (`_steady`).
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
@@ -30,15 +29,25 @@ from numpy.typing import NDArray
 
 from makespan.rows import some
 from makespan.search.objectives import objective_floor, objective_values
-from makespan.search.space import Space, dp_range, dp_unit
-from makespan.specs.hardware import ClusterSpec, FrameworkProfile
+from makespan.search.problem import (
+    OF_FAMILY,
+    POLICY,
+    Families,
+    Problem,
+    Sizes,
+    axis,
+    blocked,
+    family_columns,
+    grid_columns,
+    place_columns,
+    size_columns,
+)
+from makespan.search.space import dp_range, dp_unit
 from makespan.specs.layout import RankOrder, Schedule
-from makespan.specs.model import ModelSpec
 from makespan.specs.search import Objective
-from makespan.specs.training import StepConfig
 from makespan.step import LayoutArrays, legality
 from makespan.step.evaluate import LayerTable, all_layers, flat_table, jitter_factor, layer_table, slots_of
-from makespan.step.features import KEYS, OF_DP, OF_SHARDING, lacking
+from makespan.step.features import OF_SHARDING
 from makespan.step.memory import least_saved_bytes
 from makespan.step.pipeline import bubble_s, plan_stages
 
@@ -50,123 +59,6 @@ ROUNDING = 1.0 - 1e-9
 
 CELLS_AT_A_TIME = 1 << 17
 """Sizes with a pipeline whose bounds are worked out together."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Problem:
-    """What is searched: everything that the formulas need, and the space."""
-
-    model: ModelSpec
-    config: StepConfig
-    cluster: ClusterSpec
-    profile: FrameworkProfile
-    space: Space
-    objective: Objective
-
-    @property
-    def size(self) -> int:
-        return self.cluster.num_accelerators
-
-    @property
-    def specs(self) -> tuple[ModelSpec, StepConfig, ClusterSpec, FrameworkProfile]:
-        return self.model, self.config, self.cluster, self.profile
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sizes:
-    """Families by their sizes, recompute policy and offloading; flat arrays of one shape.
-
-    mesh, expert, place, policy : of the space's meshes, expert pairs, micro-batches and policies.
-    table : times of layers and head, for each of the sizes.   busy_s : T, all of them. [s]
-    saved_bytes : activations of the whole model at least (`memory.least_saved_bytes`). [B]
-    budget : what T times a pipeline's factor may be.   steady : share of the layers' times that stays at least (`_steady`).
-    """
-
-    mesh: IntArray
-    expert: IntArray
-    place: IntArray
-    policy: IntArray
-    micro_batch: IntArray
-    recompute: IntArray
-    offload: IntArray
-    ep_overlap: IntArray
-    cuda_graphs: IntArray
-    table: LayerTable
-    busy_s: FloatArray
-    budget: FloatArray
-    steady: FloatArray
-    saved_bytes: FloatArray
-
-    def __len__(self) -> int:
-        return len(self.mesh)
-
-    def take(self, index: Any) -> Sizes:
-        """Some of them."""
-        flat = {name: getattr(self, name)[index] for name in self.__dataclass_fields__ if name != "table"}
-        return Sizes(table=self.table.take(index), **flat)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Families:
-    """Families with their pipeline and order, and a piece of their range of dp; flat arrays of one shape.
-
-    size : row of `Sizes`.   pipe : of the space.   order : of ranks.   least, most : dp, in units of `unit`.
-    slot_s, bubble_s : of a micro-batch on the slowest stage, and of the step; of other schedules than 1F1B at least. [s]
-    bare : bound of slots and bubble alone, in the units of the objective.   floor : what no layout of the family goes below.
-    """
-
-    size: IntArray
-    pipe: IntArray
-    order: IntArray
-    unit: IntArray
-    least: IntArray
-    most: IntArray
-    slot_s: FloatArray
-    bubble_s: FloatArray
-    bare: FloatArray
-    floor: FloatArray
-
-    def __len__(self) -> int:
-        return len(self.size)
-
-    def take(self, index: Any) -> Families:
-        """Some of them."""
-        return Families(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
-
-
-def _axis(values: Any) -> IntArray:
-    return np.array([int(value) for value in values], dtype=np.int64)
-
-
-USUAL: dict[str, Any] = {
-    **dict.fromkeys(("tp", "pp", "cp", "dp", "ep", "etp", "vpp", "micro_batch", "sharding", "sequence_parallel"), 1),
-    **dict.fromkeys(
-        ("recompute", "schedule", "cp_kind", "shard_size", "offload", "cuda_graphs", "order", "ep_overlap"), 0
-    ),
-}
-"""Columns of a grid that are not given."""
-
-POLICY = ("recompute", "offload", "ep_overlap", "cuda_graphs")
-
-
-def grid_columns(**columns: Any) -> LayoutArrays:
-    """Columns of a grid: what is not given is the plain number that all layouts share."""
-    return LayoutArrays(**(USUAL | columns))
-
-
-def size_columns(space: Space, sizes: Sizes) -> dict[str, Any]:
-    """The columns of families by their sizes and policies."""
-    given = place_columns(space, mesh=sizes.mesh, expert=sizes.expert, micro_batch=sizes.micro_batch)
-    return given | {name: getattr(sizes, name) for name in POLICY}
-
-
-def place_columns(space: Space, *, mesh: IntArray, expert: IntArray, micro_batch: IntArray) -> dict[str, Any]:
-    columns: dict[str, Any] = {
-        name: _axis(getattr(each, name) for each in space.meshes)[mesh] for name in ("tp", "cp", "cp_kind")
-    }
-    for index, name in enumerate(("ep", "etp")):
-        columns[name] = _axis(pair[index] for pair in space.experts)[expert]
-    return columns | {"micro_batch": micro_batch}
 
 
 def _everything(problem: Problem, table: LayerTable, pick: str) -> FloatArray:
@@ -197,9 +89,9 @@ class Factors:
 def factors(problem: Problem) -> Factors:
     """The least objective of a step for one second of T, by tp * cp, unit of dp, micro-batch and pipeline."""
     space, batch = problem.space, problem.config.global_batch
-    tp, cp = (_axis(getattr(mesh, name) for mesh in space.meshes)[:, None, None] for name in ("tp", "cp"))
-    ep, etp = (_axis(pair[k] for pair in space.experts)[None, :, None] for k in (0, 1))
-    sizes = _axis(space.micro_batches)
+    tp, cp = (axis(getattr(mesh, name) for mesh in space.meshes)[:, None, None] for name in ("tp", "cp"))
+    ep, etp = (axis(pair[k] for pair in space.experts)[None, :, None] for k in (0, 1))
+    sizes = axis(space.micro_batches)
     unit = dp_unit(tp, cp, ep, etp)
     ranks, units = tp * cp + 0 * unit, unit + 0 * (tp * cp)
     code = (ranks * (int(units.max()) + 1) + units) * len(sizes) + np.arange(len(sizes))
@@ -208,7 +100,7 @@ def factors(problem: Problem) -> Factors:
     shape = (*code.shape[:2], 1)
     ranks, unit = (np.broadcast_to(v, shape)[place[0], place[1], 0][:, None] for v in (ranks, units))
     micro_batch = sizes[place[2]][:, None]
-    pp, vpp, schedule = (_axis(getattr(pipe, name) for pipe in space.pipes) for name in ("pp", "vpp", "schedule"))
+    pp, vpp, schedule = (axis(getattr(pipe, name) for pipe in space.pipes) for name in ("pp", "vpp", "schedule"))
     # Pipelines with the same stages, interleaved or not, have the same range of dp.
     kinds, of_pipe = np.unique(2 * pp + (vpp > 1), return_inverse=True)
     stages, turns = kinds // 2, np.where(kinds % 2 > 0, kinds // 2, 1)
@@ -293,9 +185,9 @@ def bare_sizes(problem: Problem, known: Factors) -> tuple[Bare, dict[int, int]]:
     """Families by sizes that break no rule, by bound 1; and how many break which rule, by code."""
     space = problem.space
     shape = (len(space.meshes), len(space.experts), len(space.micro_batches))
-    tp, cp, kind = (_axis(getattr(mesh, n) for mesh in space.meshes)[:, None, None] for n in ("tp", "cp", "cp_kind"))
-    ep, etp = (_axis(pair[k] for pair in space.experts)[None, :, None] for k in (0, 1))
-    batch = _axis(space.micro_batches)[None, None, :]
+    tp, cp, kind = (axis(getattr(mesh, n) for mesh in space.meshes)[:, None, None] for n in ("tp", "cp", "cp_kind"))
+    ep, etp = (axis(pair[k] for pair in space.experts)[None, :, None] for k in (0, 1))
+    batch = axis(space.micro_batches)[None, None, :]
     unit = dp_unit(tp, cp, ep, etp)
     columns = grid_columns(
         tp=tp,
@@ -329,8 +221,8 @@ def bare_sizes(problem: Problem, known: Factors) -> tuple[Bare, dict[int, int]]:
 def with_policies(problem: Problem, known: Factors, bare: Bare, threshold: float) -> Sizes:
     """Bound 2 on an open grid of sizes and policies: those that are not above the threshold."""
     space = problem.space
-    policies = {name: _axis(getattr(policy, name) for policy in space.policies) for name in POLICY}
-    micro_batch = _axis(space.micro_batches)[bare.place]
+    policies = {name: axis(getattr(policy, name) for policy in space.policies) for name in POLICY}
+    micro_batch = axis(space.micro_batches)[bare.place]
     at = place_columns(space, mesh=bare.mesh, expert=bare.expert, micro_batch=micro_batch)
     sizes = {name: column[:, None] for name, column in at.items()}
     columns = grid_columns(**sizes, **{name: column[None, :] for name, column in policies.items()})
@@ -401,44 +293,6 @@ def _in_objective(problem: Problem, spent: FloatArray) -> FloatArray:
     return spent
 
 
-OF_FAMILY = tuple(key for key in KEYS if key not in OF_DP)
-
-
-def blocked(problem: Problem, columns: LayoutArrays, *, keys: Collection[str] = OF_FAMILY) -> Any:
-    """Whether the software cannot run a family, whatever dp. Broadcasts.
-
-    keys : of `FrameworkProfile.supports` that are looked at.
-    """
-    model, config, _, profile = problem.specs
-    found: Any = False
-    for mask in lacking(model, config, profile, columns, keys=keys).values():
-        found = found | mask
-    return found
-
-
-def is_dominated(problem: Problem, columns: LayoutArrays) -> Any:
-    """Whether the software could run the same layout with a free switch turned on that is off. Broadcasts.
-
-    Overlap and graphs only take time away (`Space`), so such a layout is never better than the one with the switch on.
-    """
-    space = problem.space
-    if len({(p.ep_overlap, p.cuda_graphs) for p in space.policies}) == 1:
-        return False
-    overlapped = replace(columns, ep_overlap=columns.ep_overlap * 0 + int(space.ep_overlap))
-    recorded = replace(columns, cuda_graphs=columns.cuda_graphs * 0 + int(space.cuda_graphs))
-    idle_overlap = (columns.ep_overlap < int(space.ep_overlap)) & (columns.ep > 1)
-    no_graphs = columns.cuda_graphs < int(space.cuda_graphs)
-    return (idle_overlap & (blocked(problem, overlapped) == 0)) | (no_graphs & (blocked(problem, recorded) == 0))
-
-
-def family_columns(problem: Problem, sizes: Sizes, pieces: Families) -> LayoutArrays:
-    """Families at their largest dp, flat."""
-    columns = size_columns(problem.space, sizes.take(pieces.size))
-    for name in ("pp", "vpp", "schedule"):
-        columns[name] = _axis(getattr(pipe, name) for pipe in problem.space.pipes)[pieces.pipe]
-    return grid_columns(**columns | {"order": pieces.order, "dp": pieces.most * pieces.unit})
-
-
 def supported(problem: Problem, sizes: Sizes, pieces: Families) -> Families:
     """Families that the software can run with some dp, as far as sharding does not matter.
 
@@ -487,7 +341,7 @@ def slots(problem: Problem, sizes: Sizes, row: IntArray, pipe: IntArray) -> Fami
     """Some sizes with a pipeline each: slowest stage, bubble and range of dp. Flat."""
     space, config, model = problem.space, problem.config, problem.model
     columns = size_columns(space, sizes.take(row))
-    pp, vpp, schedule = (_axis(getattr(p, name) for p in space.pipes)[pipe] for name in ("pp", "vpp", "schedule"))
+    pp, vpp, schedule = (axis(getattr(p, name) for p in space.pipes)[pipe] for name in ("pp", "vpp", "schedule"))
     wide = grid_columns(**columns | {"pp": pp, "vpp": vpp})
     table = sizes.table.take(row)
     busy = table.of_kinds(lambda times: times.busy_s)
@@ -522,7 +376,7 @@ def _with_orders(problem: Problem, sizes: Sizes, first: Families) -> Families:
 
     if len(orders) == 1:
         return under(int(orders[0]), first)
-    pp = _axis(pipe.pp for pipe in problem.space.pipes)[first.pipe]
+    pp = axis(pipe.pp for pipe in problem.space.pipes)[first.pipe]
     moved = first.take(np.flatnonzero((pp > 1) & (first.most * first.unit > 1)))
     return _joined([first, *(under(int(order), moved) for order in orders if order)])
 
@@ -542,7 +396,7 @@ def _floors(problem: Problem, sizes: Sizes, pieces: Families) -> FloatArray:
     """Bound 3 of flat families, in the units of the objective."""
     space, config = problem.space, problem.config
     columns = size_columns(space, sizes.take(pieces.size))
-    pp = _axis(pipe.pp for pipe in space.pipes)[pieces.pipe]
+    pp = axis(pipe.pp for pipe in space.pipes)[pieces.pipe]
     per_replica = columns["tp"] * columns["cp"] * pp
     least, most = pieces.least * pieces.unit, pieces.most * pieces.unit
     factor = jitter_factor(problem.profile, per_replica * least, precision=config.precision)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makespan.search.blocks import leanest
-from makespan.search.bounds import OF_FAMILY, POLICY, Problem, blocked, grid_columns
+from makespan.search.problem import OF_FAMILY, POLICY, Problem, blocked, grid_columns
 from makespan.search.space import divisors, dp_range, dp_unit
 from makespan.specs.layout import LayoutStatus, Offload, Recompute, Schedule
 from makespan.step import LayoutArrays

@@ -18,23 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makespan.search.blocks import Found, Wanted, blocks_of, fastest_by_step, joined, refined, work_out
-from makespan.search.bounds import (
-    Bare,
-    Factors,
-    Families,
-    Floors,
-    Problem,
-    Sizes,
-    bare_sizes,
-    cut,
-    factors,
-    families,
-    with_policies,
-)
+from makespan.search.bounds import Bare, Factors, Floors, bare_sizes, cut, factors, families, with_policies
 from makespan.search.count import count_legal
 from makespan.search.floors import floors
 from makespan.search.neighbours import Done, Job, neighbourhoods
 from makespan.search.pareto import pareto_front
+from makespan.search.problem import Families, Problem, Sizes
 from makespan.search.space import leanest_space, space_of
 from makespan.search.ties import tie_fraction
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from makespan.search.bounds import Bare, Floors, Problem, blocked, grid_columns, place_columns
+from makespan.search.bounds import Bare, Floors
+from makespan.search.problem import Problem, blocked, grid_columns, place_columns
 from makespan.search.space import dp_range, dp_unit
 from makespan.specs.search import Objective
 from makespan.step import LayoutArrays

@@ -14,20 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makespan.search.blocks import Block, blocks_of
-from makespan.search.bounds import (
-    Bare,
-    Factors,
-    Families,
-    Problem,
-    Sizes,
-    blocked,
-    cut,
-    family_columns,
-    is_dominated,
-    slots,
-    supported,
-    with_policies,
-)
+from makespan.search.bounds import Bare, Factors, cut, slots, supported, with_policies
+from makespan.search.problem import Families, Problem, Sizes, blocked, family_columns, is_dominated
 from makespan.specs.layout import Sharding
 from makespan.step.features import OF_SHARDING
 

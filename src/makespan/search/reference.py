@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd
 
-from makespan.search.bounds import Problem
 from makespan.search.objectives import estimate_value
+from makespan.search.problem import Problem
 from makespan.search.space import Mesh, Pipe, Policy, space_of
 from makespan.specs.hardware import ClusterSpec, FrameworkProfile
 from makespan.specs.layout import CudaGraphs, Layout, LayoutStatus, Offload, RankOrder
