@@ -123,7 +123,7 @@ class Grid:
         return batch
 
     def breaks_no_rule(self) -> BoolArray | bool:
-        """Where `structural` is OK: the same rules, with no thought for which of them is the first."""
+        """Where no rule is broken of those that neither dp nor the choice of sharding decides alone."""
         broken: Any = False
         keys = [key for key in KEYS if key not in OF_SHARDING and key not in OF_DP]
         rules = [mask for _, mask in legality.rules(self.model, self.config, self.cluster, self.layouts)]
@@ -132,14 +132,6 @@ class Grid:
                 broken = broken | mask
         whole: BoolArray = np.logical_not(broken)
         return whole
-
-    def structural(self) -> IntArray:
-        """Codes of `LayoutStatus`; what depends on dp or on the choice of sharding is looked at by `under`."""
-        status = legality.structural_status(self.model, self.config, self.cluster, self.layouts)
-        keys = [key for key in KEYS if key not in OF_SHARDING and key not in OF_DP]
-        for mask in lacking(self.model, self.config, self.profile, self.layouts, keys=keys).values():
-            status = np.where((status == 0) & mask, int(LayoutStatus.NOT_SUPPORTED), status)
-        return status
 
     def floor_under(self, choice: StateChoice) -> tuple[FloatArray, FloatArray]:
         """What no dp from `fewest` up to the grid's own goes below: step time without jitter, and memory. [s], [B]
@@ -172,23 +164,26 @@ class Grid:
         return self._data[key]
 
     def breaks_under(self, choice: StateChoice) -> tuple[BoolArray | bool, BoolArray | bool]:
-        """What only sharding and dp decide: whether groups of ranks do not divide; whether the software lacks it."""
+        """What only sharding and dp decide: whether a rule is broken; whether the software lacks it."""
         layouts = choice.applied(self.layouts)
-        uneven: Any = False
+        broken: Any = False
         if choice.shard_size:
-            uneven = ((layouts.cp * layouts.dp) % choice.shard_size != 0) | (choice.sharding is not Sharding.ZERO3)
+            broken = ((layouts.cp * layouts.dp) % choice.shard_size != 0) | (choice.sharding is not Sharding.ZERO3)
+        if choice.offload_optimizer and self.cluster.accelerator.host_bytes_per_s <= 0.0:
+            broken = True
         lacks: Any = False
         for mask in lacking(self.model, self.config, self.profile, layouts, keys=(*OF_SHARDING, *OF_DP)).values():
             if some(mask):
                 lacks = lacks | mask
-        return uneven, lacks
+        return broken, lacks
 
     def status_under(self, choice: StateChoice) -> IntArray:
         """Codes of `LayoutStatus`: the first rule that is broken; OUT_OF_MEMORY not looked at."""
-        uneven, lacks = self.breaks_under(choice)
-        status = self.structural()
-        status = np.where((status == 0) & uneven, int(LayoutStatus.SHARDS_DO_NOT_DIVIDE), status)
-        return np.where((status == 0) & lacks, int(LayoutStatus.NOT_SUPPORTED), status)
+        layouts = choice.applied(self.layouts)
+        status = legality.structural_status(self.model, self.config, self.cluster, layouts)
+        for mask in lacking(self.model, self.config, self.profile, layouts).values():
+            status = np.where((status == 0) & mask, int(LayoutStatus.NOT_SUPPORTED), status)
+        return status
 
     def under(self, choice: StateChoice) -> GridAnswer:
         """Time and memory with parameters and their state split in one way."""
