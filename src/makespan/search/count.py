@@ -58,7 +58,7 @@ def count_legal(problem: Problem) -> int:
     """Distinct layouts of a space that break no rule and that the software can run, whether they fit or not. [-]
 
     Two names of one layout count once: an order of ranks that moves none, overlap of expert traffic that there is not. A free
-    switch that is left off counts (`bounds.is_dominated`). A thin space has two values of dp: the widest and the leanest.
+    switch that is left off counts (`problem.is_dominated`). A thin space has two values of dp: the widest and the leanest.
     """
     space, precision = problem.space, problem.config.precision
     known = has_precision(problem.cluster.accelerator, precision) and problem.profile.supports.get(precision, True)

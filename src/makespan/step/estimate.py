@@ -74,6 +74,10 @@ def _notes(
         notes.append(f"beyond the largest measured run of {profile.name} ({profile.largest_measured} accelerators)")
     if model.moe is not None and layout.ep > 1:
         notes.append("expert routing taken as balanced")
+    if layout.offload:
+        notes.append(
+            "host memory taken as large enough, its traffic as hidden while kernels last: no measured run uses it"
+        )
     return tuple(notes)
 
 
