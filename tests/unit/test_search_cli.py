@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shlex
 import sys
 import time
 from dataclasses import replace
@@ -141,11 +142,15 @@ def test_the_text_marks_ties_and_gives_reasons_and_the_tally():
     marks = [line.split("  ")[0].strip() for line in lines if re.match(r" *\d+ (=| ) ", line)]
     assert marks == ["1", "2 =", "3"]
     assert (
-        "1,000 layouts evaluated, 5,000 excluded by proof as no better, of 6,000 legal ones; 400 fit; 0.12 s." in text
+        "1,000 layouts worked out, 5,000 excluded by proof as no better or not fitting, of 6,000 legal ones; of those worked"
+        " out, 400 fit; 0.12 s." in " ".join(text.split())
     )
     assert text.index("7,000 not supported by the framework") < text.index("600 out of memory")
     assert "batch too small" not in text
-    assert "within 2.0% of the best, where the model cannot tell layouts apart: 3 layouts." in text
+    assert (
+        "within 2.0% of the best, where the model cannot tell layouts apart: 3 of the layouts worked out."
+        in " ".join(text.split())
+    )
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
@@ -162,6 +167,30 @@ def test_the_text_fits_the_terminal(width):
         lines = text_of(replace(answer, constraints=SearchConstraints(objective=objective)), width).splitlines()
         assert max(map(len, lines)) <= width
         assert not [line for line in lines if line != line.rstrip()]
+
+
+def test_where_nothing_fits_what_is_excluded_is_proved_not_to_fit():
+    result = SearchResult(best=None, top=(), pareto=(), num_layouts=0, num_feasible=0, num_excluded=8_000)
+    text = why_nothing_fits(replace(answer_of([]), found=(Found(config=CONFIG, result=result),)))
+    assert "0 layouts worked out, 8,000 proved not to fit, of 8,000 legal ones; 0.12 s." in text
+    assert "no better" not in text
+
+
+# Few accelerators used
+
+
+def test_a_batch_that_cannot_feed_the_cluster_is_a_warning(capsys):
+    small = ["search", "llama3.1-8b", "--on", "128xh100-sxm", "--seq-len", "8k", "--thin", "--objective", "cost"]
+    data = data_of(capsys, [*small, "--global-batch", "4"])
+    used = data["best"]["num_accelerators"]
+    assert used < 0.9 * 128
+    assert f"uses {used} of the 128 accelerators, less than --min-used 90%" in data["warnings"][0]
+    assert "a batch of 4 sequences" in data["warnings"][0]
+    assert data_of(capsys, SIZED)["warnings"] == []
+    assert (
+        "less than --min-used 90%: dp=2 is fixed"
+        in data_of(capsys, [*SIZED, "--fix", "dp=2,tp=2,pp=1,cp=1"])["warnings"][0]
+    )
 
 
 # JSON
@@ -206,6 +235,33 @@ def test_the_printed_layout_goes_into_step(capsys):
     best = data_of(capsys, SIZED)["best"]
     step = ["step", "llama3.1-8b", "--on", "16xh100-sxm", "--global-batch", "128", "--seq-len", "8k", "--layout", words]
     assert data_of(capsys, step)["layout"] == best["layout"]
+
+
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_the_closer_look_is_one_line_that_can_be_pasted(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    asked = [
+        "search",
+        "llama3.1-8b",
+        "--on",
+        "16xh100-sxm/spectrum-x-3tier",
+        "--global-batch",
+        "128",
+        "--seq-len",
+        "8k",
+    ]
+    line = next(line for line in said(capsys, [*asked, "--thin"]).out.splitlines() if line.startswith("makespan step"))
+    words = shlex.split(line)[1:]
+    again, best = data_of(capsys, words), data_of(capsys, [*asked, "--thin"])["best"]
+    assert again["layout"] == best["layout"]
+    assert again["time_s"] == pytest.approx(best["time_s"])
+
+
+def test_a_batch_in_tokens_says_how_it_was_rounded(capsys):
+    asked = [*ASK, "--seq-len", "8k", "--global-batch"]
+    rule = "global batch: 1,000,000 tokens asked, rounded to 122 sequences of 8,192: 999,424 tokens"
+    assert data_of(capsys, [*asked, "1M tokens"])["rules"][0] == rule
+    assert not any(rule.startswith("global batch") for rule in data_of(capsys, [*asked, "1048576 tokens"])["rules"])
 
 
 def test_left_out_batch_and_length_follow_rules_that_are_printed(capsys):
@@ -280,6 +336,7 @@ def test_a_curve_is_data_and_a_drawing(capsys):
 def test_a_curve_prints_a_line_a_size_and_its_rules(capsys):
     text = said(capsys, CURVE).out
     assert "critical batch: the law" in text
+    assert "rule: curve: every size takes its layout from the thin space" in text
     assert all(re.search(rf"^ *{size} ", text, re.MULTILINE) for size in (8, 16, 32, 64))
 
 
@@ -312,8 +369,8 @@ def test_the_constraint_that_emptied_the_search_is_named(capsys):
 def test_where_nothing_could_fit_more_accelerators_are_named(capsys):
     arguments = ["search", "llama3.1-405b", "--on", "8xh100-sxm", "--global-batch", "8", "--seq-len", "8k", "--thin"]
     text = said(capsys, arguments, 3).err
-    assert "nothing fits on 8 h100-sxm with every constraint dropped either" in text
-    assert re.search(r"more accelerators; with (64|128|256) something fits", text)
+    assert "nothing fits on 8 h100-sxm without --min-used 90% and --memory-headroom 5% either" in text
+    assert re.search(r"more accelerators; with (16|32|64) something fits", text)
 
 
 def test_pairs_and_long_lists_of_constraints_are_told_briefly():
@@ -393,7 +450,7 @@ def test_the_summary_of_a_result_is_short():
     lines = makespan.search_summary(result).splitlines()
     assert len(lines) == 4
     assert str(result.best.layout) in lines[0]
-    assert lines[-1].startswith(f"{result.num_layouts:,} layouts evaluated")
+    assert lines[-1].startswith(f"{result.num_layouts:,} layouts worked out")
 
 
 # Progress
@@ -436,6 +493,10 @@ WRONG = {
     "no batch": (["--global-batch", "0"], "--global-batch: found '0' (not a whole number of sequences)"),
     "huge batch": (["--global-batch", "1" + "0" * 18], "at most 2 billion tokens"),
     "no tokens": (["--seq-len", "0"], "--seq-len: found '0'"),
+    "less than a step": (["--tokens", "15"], "expected at least one step: 128 x 8,192 are 1,048,576 tokens"),
+    "nothing and something": (["--fix", "offload=none+activations"], "either offload=none or what is to be joined"),
+    "none and the whole layer": (["--fix", "recompute=full+none"], 'write "recompute=none" or "recompute=full"'),
+    "nothing fixed": (["--fix", ","], "--fix: found ','; expected key=value pairs"),
     "no layouts": (["--top", "0"], "'--top': 0 is not in the range"),
     "all memory free": (["--memory-headroom", "120%"], "--memory-headroom: found '120%'"),
     "power without a unit": (["--power-limit", "100"], "a power with its unit"),

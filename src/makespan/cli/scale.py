@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from makespan.specs.training import StepConfig
 
 
+CURVE_RULE = (
+    "curve: every size takes its layout from the thin space, with nothing in host memory unless --fix offload=... asks for it; "
+    "a search of one size looks at the whole space"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """The run that is scaled, and what stood in for options that were left out.
@@ -112,6 +118,7 @@ def scale(
     from makespan.report.scaling import scaling_table
     from makespan.search.scaling import how_far, scaling_curve
 
+    run = replace(run, rules=(*run.rules, CURVE_RULE))
     cluster = replace(machine.cluster, num_accelerators=sizes[-1])
     started = time.perf_counter()
     with working(f"searching {len(sizes)} sizes", quiet=as_json) as tell:

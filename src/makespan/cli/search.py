@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -49,7 +50,11 @@ PRECISION_WARNING = (
     "--csv", "csv_file", metavar="FILE", help='The best few thousand layouts as CSV; "-" for standard output.'
 )
 @click.option("--memory-headroom", metavar="5%", help="Share of the memory that must stay free.  [default: 5%]")
-@click.option("--min-used", metavar="90%", help="Least share of the accelerators that must be used.  [default: 90%]")
+@click.option(
+    "--min-used",
+    metavar="90%",
+    help="Least share of the accelerators, or of the replicas that the batch can feed, that must be used.  [default: 90%]",
+)
 @click.option("--power-limit", metavar='"100 MW"', help="IT power for nodes, network and storage; fewer may run.")
 @click.option("--thin", is_flag=True, help="A thinner space: quicker, and rarely worse by more than a per cent or two.")
 @click.option("--worth", is_flag=True, help="Also what 10 % more of each property of the hardware would save.")
@@ -88,6 +93,7 @@ def search(
 
     MODEL is a name of the catalog ('makespan catalog list model') or the path of a Hugging Face config.json.
     """
+    from makespan.report.search_answer import few_used
     from makespan.scenario import parse_constraints
     from makespan.specs.training import StepConfig
 
@@ -130,6 +136,7 @@ def search(
     seconds = time.perf_counter() - started
     answer = _answer(machine, found, constraints, top=top, seconds=seconds, asked=asked, warnings=warnings, rules=rules)
     answer = replace(answer, tokens=None if run else size.tokens, rules=tuple(rules if run is None else run.rules))
+    answer = replace(answer, warnings=(*answer.warnings, *few_used(answer)))
     if csv_file is not None:
         _write_csv(csv_file, found)
     if not any(result.best for _, result in found):
@@ -137,6 +144,8 @@ def search(
     if csv_file != TO_STANDARD_OUTPUT:
         trained = None if run is None else ramped(machine, configs[0], constraints, run, quiet=as_json)
         _print(answer, as_json, _worth(answer, as_json) if worth else None, trained)
+        if not as_json:
+            _print_step(answer, model, on, as_of)
     return EXIT_OK
 
 
@@ -198,6 +207,7 @@ def read_batch(
         parse_budget,
         parse_max_batch,
         parse_seq_len,
+        rounded_batch,
         usual_batch,
         usual_seq_len,
         usual_tokens,
@@ -221,7 +231,16 @@ def read_batch(
         by_rule = usual_batch(machine.model, seq_len=length, tokens=budget, as_of=machine.day, max_batch=most)
         batch = by_rule.value
         rules.append(by_rule.sentence)
+    if global_batch is not None and (said := rounded_batch(global_batch, batch, length)):
+        rules.append(said)
     given = budget if tokens is not None else None
+    if given is not None and given < batch * length:
+        raise usage_problem(
+            "--tokens",
+            f"'{tokens}', {given:,.4g} tokens",
+            f"at least one step: {batch:,} x {length:,} are {batch * length:,} tokens",
+            "raise it, or lower --global-batch",
+        )
     return StepSize(global_batch=batch, seq_len=length, rules=tuple(rules), tokens=given)
 
 
@@ -338,6 +357,24 @@ def _print(
         out.print(worth_table(worths, objective=answer.constraints.objective))
 
 
+def _print_step(answer: SearchAnswer, model: str, on: str, as_of: str | None) -> None:
+    """The command that looks closer at the best layout, as one line to be pasted: the terminal may wrap it, we do not."""
+    from makespan.report.search_answer import ranked
+    from makespan.scenario import layout_words
+
+    best = ranked(answer)[0]
+    config = best.config
+    _, slash, fabric = on.partition("/")
+    cluster = f"{answer.cluster.num_accelerators}x{answer.cluster.accelerator.name}{slash}{fabric.strip()}"
+    words = ["makespan", "step", model, "--on", cluster, "--global-batch", str(config.global_batch)]
+    words += ["--seq-len", str(config.seq_len), "--precision", config.precision]
+    words += ["--framework", answer.profile.name] + ([] if as_of is None else ["--as-of", as_of])
+    words += ["--layout", layout_words(best.estimate.layout)]
+    out = console()
+    out.print("closer look:", style="dim")
+    out.print(shlex.join(words), style="dim", markup=False, soft_wrap=True)
+
+
 def nothing_fits(
     machine: Machine,
     found: Sequence[tuple[StepConfig, SearchResult]],
@@ -353,9 +390,9 @@ def _tell_nothing_fits(answer: SearchAnswer, as_json: bool) -> int:
     from makespan.report import search_data, why_nothing_fits
     from makespan.search.emptied import why_empty
 
-    config = answer.found[0].config
+    config, near = answer.found[0].config, answer.nearest
     with working("searching what keeps everything out", quiet=as_json):
-        emptied = why_empty(answer.model, config, answer.cluster, answer.profile, answer.constraints)
+        emptied = why_empty(answer.model, config, answer.cluster, answer.profile, answer.constraints, nearest=near)
     answer = replace(answer, emptied=emptied)
     if as_json:
         emit_json(search_data(answer))

@@ -151,6 +151,21 @@ def ranked(answer: SearchAnswer) -> tuple[Ranked, ...]:
     )
 
 
+def few_used(answer: SearchAnswer) -> tuple[str, ...]:
+    """What to say where the best layout uses a smaller share of the accelerators than `min_used_fraction`; else nothing."""
+    rows, there, share = ranked(answer), answer.cluster.num_accelerators, answer.constraints.min_used_fraction
+    if not rows or rows[0].estimate.num_accelerators >= share * there * (1.0 - EQUAL):
+        return ()
+    batch, dp = rows[0].config.global_batch, answer.constraints.dp
+    why = (
+        f"a batch of {batch:,} sequences feeds too few replicas of it, and the share is then of the replicas that it can feed"
+        if dp is None
+        else f"dp={dp} is fixed"
+    )
+    used = f"{rows[0].estimate.num_accelerators:,} of the {there:,} accelerators"
+    return (f"the best layout uses {used}, less than --min-used {100 * share:.4g}%: {why}",)
+
+
 def lost_seconds(best: StepEstimate, other: StepEstimate) -> dict[str, float]:
     """Seconds by cause that a layout takes more than the best, largest first; they add up to the difference. [s]"""
     causes = {*best.breakdown, *other.breakdown}

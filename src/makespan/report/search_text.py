@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from makespan.report.labels import LAYOUT_STATUS
 from makespan.report.search_answer import Ranked, SearchAnswer, budget_data, ranked, reasons, why_behind
 from makespan.report.step_text import GIB, heading, in_words, seconds_text
-from makespan.scenario import layout_words
-from makespan.search.emptied import Emptied
+from makespan.search.emptied import Emptied, given
 from makespan.specs.search import Objective, SearchConstraints, SearchResult
 from makespan.units import DAY_S, HOUR_S
 
@@ -133,12 +132,12 @@ class _Item:
 
 
 def _account(answer: SearchAnswer, rows: tuple[Ranked, ...]) -> list[RenderableType]:
-    """Ties, how many layouts were looked at, why the rest is out, the way to look closer."""
+    """Ties, how many layouts were looked at, why the rest is out."""
     parts: list[RenderableType] = []
     if any(row.tie for row in rows):
         tied = max((found.result.num_ties for found in answer.found if found.config is rows[0].config), default=0)
         within = f"within {answer.tie_fraction:.1%} of the best" if answer.tie_fraction else "as good as the best"
-        many = f": {tied:,} layouts" if tied else ""
+        many = f": {tied:,} of the layouts worked out" if tied else ""
         parts.append(_Item(f"= {within}, where the model cannot tell layouts apart{many}."))
     parts.append(_Item(tally(answer)))
     parts += [_Item(line, indent=2, hanging=2) for line in _reason_lines(answer)]
@@ -150,14 +149,6 @@ def _account(answer: SearchAnswer, rows: tuple[Ranked, ...]) -> list[RenderableT
             f"{answer.tokens / 1e12:.4g}T tokens are {run['num_steps']:,.0f} steps, {days:,.1f} days of the best layout"
         )
         parts.append(_Item(f"{said}, without failures, checkpoints and evaluation."))
-    precision = f" --precision {best.config.precision}" if answer.is_open else ""
-    parts.append(
-        _Item(
-            f"closer look: makespan step ...{precision} --layout {layout_words(best.estimate.layout)}",
-            hanging=2,
-            style="dim",
-        )
-    )
     return parts
 
 
@@ -166,20 +157,24 @@ def _reason_lines(answer: SearchAnswer) -> list[str]:
     if not out:
         return []
     width = max(len(f"{count:,}") for count, _ in out)
-    return ["out, by the first rule they break:", *(f"{count:>{width},} {words}" for count, words in out)]
+    return [
+        "out, of the combinations looked at, by the first rule they break:",
+        *(f"{count:>{width},} {words}" for count, words in out),
+    ]
 
 
 def tally(answer: SearchAnswer) -> str:
-    """How many layouts there are, were evaluated, were excluded by proof, fit; and in what time."""
+    """How many layouts there are, were worked out, were excluded by proof, and how many of those worked out fit; the time.
+
+    Where nothing fits anywhere, every excluded layout was proved not to fit.
+    """
     evaluated, excluded = answer.count("num_layouts"), answer.count("num_excluded")
-    proved = (
-        f", {excluded:,} excluded by proof as no better, of {answer.count('num_legal'):,} legal ones"
-        if excluded
-        else ""
-    )
+    fits = any(found.result.best is not None for found in answer.found)
+    proof = "excluded by proof as no better or not fitting" if fits else "proved not to fit"
+    proved = f", {excluded:,} {proof}, of {answer.count('num_legal'):,} legal ones" if excluded else ""
     in_all = f" in {len(answer.found)} precisions" if answer.is_open else ""
-    fit = f"{answer.count('num_feasible'):,} fit"
-    return f"{evaluated:,} layouts evaluated{in_all}{proved}; {fit}; {answer.seconds:.2f} s."
+    fit = f"of those worked out, {answer.count('num_feasible'):,} fit; " if evaluated else ""
+    return f"{evaluated:,} layouts worked out{in_all}{proved}; {fit}{answer.seconds:.2f} s."
 
 
 def why_nothing_fits(answer: SearchAnswer) -> str:
@@ -202,6 +197,8 @@ def constraint_words(name: str, constraints: SearchConstraints, fixed: dict[str,
     >>> constraint_words("memory_headroom", SearchConstraints(), {})
     '--memory-headroom 5%'
     """
+    if name == "thorough":
+        return "--thin"
     value = getattr(constraints, name)
     if name in CONSTRAINTS:
         return f"{CONSTRAINTS[name]} {100 * value:.4g}%"
@@ -222,10 +219,12 @@ def _emptied_lines(answer: SearchAnswer, emptied: Emptied) -> list[str]:
     if releases:
         return lines
     where = f"{answer.cluster.num_accelerators:,} {answer.cluster.accelerator.name}"
-    lines.append(f"nothing fits on {where} with every constraint dropped either")
+    dropped = [constraint_words(name, answer.constraints, dict(answer.fixed)) for name in given(answer.constraints)]
+    lines.append(f"nothing fits on {where} " + (f"without {' and '.join(dropped)} either" if dropped else "at all"))
     if emptied.nearest is not None:
         layout, missing = emptied.nearest
-        lines.append(f"then the nearest, {layout}, lacks {missing / GIB:.1f} GiB an accelerator")
+        then = "then the" if dropped else "the"
+        lines.append(f"{then} nearest, {layout}, lacks {missing / GIB:.1f} GiB an accelerator")
     if emptied.enough_accelerators is not None:
         lines.append(f"what would help: more accelerators; with {emptied.enough_accelerators:,} something fits")
     else:
@@ -239,7 +238,7 @@ def search_summary(result: SearchResult) -> str:
     Examples
     --------
     >>> print(search_summary(SearchResult(best=None, top=(), pareto=(), num_layouts=12, num_feasible=0)))
-    nothing fits; 12 layouts evaluated, 0 fit
+    nothing fits; 12 layouts worked out, of them 0 fit
     """
     if result.best is None:
         lines = ["nothing fits; "]
@@ -250,10 +249,14 @@ def search_summary(result: SearchResult) -> str:
             figures += f"{estimate.memory.total_bytes / GIB:.1f} GiB, {estimate.num_accelerators:,} used"
             why = f"  ({why_behind(result.best, estimate)})" if rank > 1 else ""
             lines.append(f"{rank:>3}  {figures}: {estimate.layout}{why}\n")
-    tail = f"{result.num_layouts:,} layouts evaluated"
+    tail = f"{result.num_layouts:,} layouts worked out"
     if result.num_excluded:
         tail += f", {result.num_excluded:,} excluded by proof"
-    tail += f", {result.num_feasible:,} fit"
+    tail += (
+        f", of them {result.num_feasible:,} fit"
+        if not result.num_excluded
+        else f"; of those worked out {result.num_feasible:,} fit"
+    )
     out = ", ".join(
         f"{count:,} {in_words(LAYOUT_STATUS, status.name.lower())}"
         for status, count in sorted(result.infeasible.items(), key=lambda item: -item[1])

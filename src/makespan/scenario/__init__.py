@@ -41,6 +41,7 @@ from makespan.scenario._words import (
     parse_framework,
     parse_model,
     parse_seq_len,
+    rounded_batch,
 )
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "parse_seq_len",
     "parse_sizes",
     "resolved",
+    "rounded_batch",
     "starter",
     "suggestion",
     "usual_batch",

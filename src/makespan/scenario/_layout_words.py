@@ -134,6 +134,15 @@ def _word(key: str, value: str, word: str, where: str) -> str:
         names = tuple(words_of(key))
         several = ', or several joined by "+"' if joined else ""
         raise _wrong(where, f"'{word}'", f"{key} as one of {', '.join(names)}{several}", suggestion(unknown, names))
+    nothing = next(iter(words_of(key))) if joined else None
+    if joined and len(given) > 1 and nothing in given:
+        rest = "+".join(known[part] for part in given if part != nothing) or nothing
+        raise _wrong(
+            where,
+            f"'{word}'",
+            f"either {key}={nothing} or what is to be joined",
+            f'write "{key}={nothing}" or "{key}={rest}"',
+        )
     return "+".join(known[part] for part in given)
 
 
@@ -250,6 +259,8 @@ def parse_constraints(
     (8, 'none', 0.1, None)
     """
     pairs = _pairs(text, "--fix", constraint_keys(), 'write "tp=8,recompute=none"')
+    if text.strip() and not pairs:
+        raise _wrong("--fix", f"'{text}'", "key=value pairs", 'write "tp=8,recompute=none", or leave it out')
     options = {"memory_headroom": ("--memory-headroom", memory_headroom), "min_used_fraction": ("--min-used", min_used)}
     for key, (option, value) in options.items():
         if value is None:

@@ -181,6 +181,28 @@ def parse_batch(text: str | int, *, seq_len: int) -> int:
         ) from None
 
 
+def rounded_batch(text: str | int, batch: int, seq_len: int) -> str:
+    """What became of a batch that was given in tokens and is no whole number of sequences; empty for others.
+
+    batch : sequences, by `parse_batch`.
+
+    Examples
+    --------
+    >>> rounded_batch("16M tokens", 1953, 8192)
+    'global batch: 16,000,000 tokens asked, rounded to 1,953 sequences of 8,192: 15,998,976 tokens'
+    >>> rounded_batch("2048", 2048, 8192)
+    ''
+    """
+    match = re.match(r"(.*?)\s*tokens?\s*\Z", str(text), re.DOTALL)
+    asked = parse(match[1].strip(), "count") if match else batch * seq_len
+    if asked == batch * seq_len:
+        return ""
+    return (
+        f"global batch: {asked:,.0f} tokens asked, rounded to {batch:,} sequences of {seq_len:,}: "
+        f"{batch * seq_len:,} tokens"
+    )
+
+
 LONGEST_SEQUENCE = 100_000_000
 """Ten times the longest context that a model has been announced with."""
 

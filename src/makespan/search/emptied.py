@@ -1,4 +1,4 @@
-"""Which constraint emptied a search: each is dropped in turn, and the thin space searched again."""
+"""Which constraint emptied a search: each is dropped in turn, and the whole space searched again."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ LOOSE = {"memory_headroom": 0.0, "min_used_fraction": 0.0}
 MOST_DOUBLINGS = 10
 """A cluster a thousand times as large is no remedy."""
 
+MOST_PAIRS = 10
+"""Pairs of constraints that are tried; a search of the whole space takes up to a second."""
+
 LARGEST_CLUSTER = 10_000_000
 """Accelerators; nor is one that nobody can build."""
 
@@ -31,7 +34,7 @@ LARGEST_CLUSTER = 10_000_000
 class Release:
     """Constraints without which something fits.
 
-    names : fields of `SearchConstraints`.   best : the fastest layout of the thin space without them.
+    names : fields of `SearchConstraints`.   best : the best layout without them.
     """
 
     names: tuple[str, ...]
@@ -44,7 +47,8 @@ class Emptied:
 
     releases : the single constraints whose removal is enough; where there are none, the pairs; else one larger set of
         which none can be kept. Empty where nothing fits even with everything open.
-    nearest : with everything open, the layout that lacks least memory, and the bytes it lacks; None where something fits.
+    nearest : with everything open, the layout that lacks least memory, and the bytes it lacks: never more than the nearest
+        one that was known before. None where something fits.
     enough_accelerators : with everything open, the smallest doubling of the cluster on which something fits, searched
         where nothing fits on this one; None where no such size was found.
     most_tried : the largest size that was searched.
@@ -90,25 +94,31 @@ def why_empty(
     cluster: ClusterSpec,
     profile: FrameworkProfile,
     constraints: SearchConstraints,
+    *,
+    nearest: tuple[Layout, float] | None = None,
 ) -> Emptied:
     """What keeps every layout out of a search that found none.
 
     Parameters
     ----------
-    constraints : of the search that found nothing.
+    constraints : of the search that found nothing.   nearest : of that search: the layout that lacked least, and the bytes.
 
     Notes
     -----
-    The thin space is searched (`thorough=False`), so a release that only the whole space would show is missed: the answer
-    then names a larger set of constraints than is needed. Removals are tried in the order of the fields; single ones
-    first, pairs only where no single one is enough. A larger set is found by dropping all and taking back, one after the
-    other, those with which something still fits: other sets may do as well.
+    The whole space is searched (`thorough=True`), also where the search that found nothing was thin: then the thin space may
+    be all that stands in the way, and the release is of `thorough`. Removals are tried in the order of the fields; single
+    ones first, pairs only where no single one is enough and there are at most `MOST_PAIRS`. A larger set is found by dropping
+    all and taking back, one after the other, those with which something still fits: other sets may do as well.
     """
 
     def found(tried: SearchConstraints, size: int = cluster.num_accelerators) -> SearchResult:
         on = cluster if size == cluster.num_accelerators else replace(cluster, num_accelerators=size)
-        return search(model, config, on, profile, replace(tried, thorough=False), top=1, front=False)
+        return search(model, config, on, profile, replace(tried, thorough=True), top=1, front=False)
 
+    if not constraints.thorough:
+        best = found(constraints).best
+        if best is not None:
+            return Emptied(releases=(Release(names=("thorough",), best=best),))
     names = given(constraints)
     everything = without(constraints, names)
     open_result = found(everything)
@@ -121,10 +131,15 @@ def why_empty(
             if found(everything, size).best is not None:
                 enough = size
                 break
-        return Emptied(nearest=open_result.nearest, enough_accelerators=enough, most_tried=size)
+        lacking = [near for near in (open_result.nearest, nearest) if near is not None]
+        nearest = min(lacking, key=lambda near: near[1], default=None)
+        return Emptied(nearest=nearest, enough_accelerators=enough, most_tried=size)
     for count in (1, 2):
         releases = []
-        for chosen in combinations(names, count):
+        choices = tuple(combinations(names, count))
+        if count > 1 and len(choices) > MOST_PAIRS:
+            break
+        for chosen in choices:
             best = found(without(constraints, chosen)).best
             if best is not None:
                 releases.append(Release(names=chosen, best=best))
