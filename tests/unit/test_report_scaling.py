@@ -70,8 +70,20 @@ def test_the_table_has_a_line_a_size_and_the_rules():
     assert "nothing fits" in text
     assert "8,192" in text
     assert "rule: because of this" in text
-    assert f"{POINTS[-1].tokens_per_s:,.0f}" in text
+    assert re.search(r"8,192 +1?,?\d+ +[\d.]+[kMG] ", text)
+    assert str(POINTS[-1].estimate.layout) in text
     assert "twice as many" in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_figure_of_the_table_is_cut(width):
+    large = replace(POINTS[-1], num_accelerators=1_000_000, global_batch=131_072, train_s=3.2e9, train_p10_s=2.9e9)
+    large = replace(large, train_p90_s=3.5e9, limit="stragglers", gains={"stragglers": 1.4})
+    text = printed(scaling_table(MODEL, CONFIG, CLUSTER, PROFILE, (*POINTS, large), FAR), width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    row = next(line for line in text.splitlines() if re.match(r" *1,000,000 +131,072 ", line))
+    assert "33,565-40,509" in row
 
 
 def test_a_limit_is_told_with_what_it_costs():

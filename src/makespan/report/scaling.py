@@ -143,6 +143,16 @@ def _days(seconds: float) -> str:
     return f.DASH if not math.isfinite(seconds) else f.significant(seconds / DAY_S)
 
 
+def _rate(tokens_per_s: float) -> str:
+    """Tokens a second in three digits.
+
+    >>> _rate(1234567.0), _rate(28_700.0), _rate(4.2e9)
+    ('1.23M', '28.7k', '4.20G')
+    """
+    scale, unit = next(((s, u) for s, u in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if tokens_per_s >= s), (1.0, ""))
+    return f"{f.significant(tokens_per_s / scale)}{unit}"
+
+
 def _trillions(tokens: float) -> str:
     return f"{f.significant(tokens / 1e12)}T"
 
@@ -157,7 +167,7 @@ def scaling_table(
     *,
     rules: Sequence[str] = (),
 ) -> Group:
-    """A size a line; below, how far the run scales, and the rules that filled what was not given.
+    """A size a line, within 80 columns; below, the layout of each size, how far the run scales, and the rules that filled what was not given.
 
     Parameters
     ----------
@@ -172,29 +182,33 @@ def scaling_table(
         f"{model.name} on up to {points[-1].num_accelerators:,} {cluster.accelerator.name}, {config.seq_len:,} tokens a "
         f"sequence, {config.precision}, {profile.name}"
     )
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("accelerators", "batch", "tokens/s", "MFU", "tokens", "days", "P10 to P90"):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("accel.", "batch", "tokens/s", "MFU", "tokens", "days", "P10-P90"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("limit", no_wrap=True)
-    table.add_column("layout", overflow="fold")
+    table.add_column("limit", min_width=12)
+    layouts = Table.grid(padding=(0, 2, 0, 0))
+    layouts.add_column(justify="right", no_wrap=True)
+    layouts.add_column(overflow="fold")
     for point in points:
         estimate = point.estimate
         size, batch = f"{point.num_accelerators:,}", f"{point.global_batch:,}"
         if estimate is None:
-            table.add_row(size, batch, f.DASH, f.DASH, f.DASH, f.DASH, "", limit_text(point), "nothing fits")
+            table.add_row(size, batch, f.DASH, f.DASH, f.DASH, f.DASH, "", limit_text(point))
+            layouts.add_row(size, "nothing fits")
             continue
         table.add_row(
             size,
             batch,
-            f"{point.tokens_per_s:,.0f}",
+            _rate(point.tokens_per_s),
             f"{point.mfu:.1%}",
             _trillions(point.tokens),
             _days(point.train_s),
-            f"{_days(point.train_p10_s)} to {_days(point.train_p90_s)}",
+            f"{_days(point.train_p10_s)}-{_days(point.train_p90_s)}",
             limit_text(point),
-            str(estimate.layout) + (f" ({estimate.num_idle:,} idle)" if estimate.num_idle else ""),
         )
-    parts: list[Any] = [Text(head, style="bold"), table]
+        idle = f" ({estimate.num_idle:,} idle)" if estimate.num_idle else ""
+        layouts.add_row(size, f"{estimate.layout}{idle}")
+    parts: list[Any] = [Text(head, style="bold"), table, Text("layouts", style="bold"), layouts, Text("")]
     if far is not None:
         parts.append(Text(how_far_text(far)))
     parts.append(Text(NOTE, style="dim"))
