@@ -1,4 +1,4 @@
-"""What several test folders share: `report_fixture` beside this file can be imported by its name."""
+"""What several test folders share: `report_fixture` and `search_fixture` beside this file can be imported by their names."""
 
 import sys
 from pathlib import Path
