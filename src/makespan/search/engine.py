@@ -45,9 +45,9 @@ DP_AT_A_TIME = 16
 """Values of dp in a piece of a family."""
 
 WORKERS = 2
-"""Threads; NumPy lets go of the interpreter while it computes. Fixed, as each round's threshold depends on it."""
+"""Threads that work out neighbours; NumPy lets go of the interpreter while it computes. The proof has arrays too small for it."""
 
-FIRST_SIZES, MOST_SIZES = 64, 1024
+FIRST_SIZES, MOST_SIZES = 512, 8192
 FIRST_THIN_SIZES = 32
 FIRST_FAMILIES, MOST_FAMILIES = 4096, 65536
 FIRST_PIECES, MOST_PIECES = 1024, 16384
@@ -62,7 +62,7 @@ MOST_OTHERS = 256
 FURTHER, MOST_FURTHER = 1.25, 128
 """Where neighbours of what was looked at are too few: further families up to so many times the threshold, of so many sizes."""
 
-LEAST_LAYOUTS = 1 << 21
+LEAST_LAYOUTS = 1_200_000
 """Layouts worked out where there are so many: when the best is proved, its neighbours follow until so many are known."""
 
 MOST_KEPT = 4096
@@ -279,22 +279,14 @@ def hunt(
         _families(problem, sizes, open_, own, limit_bytes, front=front)
         return own
 
-    if space.thin:
-        # Too little work for threads: a few sizes give a threshold, then all the others follow at once.
-        found.take_in([one(bare.take(slice(0, FIRST_THIN_SIZES)))])
-        rest = bare.take(slice(FIRST_THIN_SIZES, int(np.searchsorted(bare.floor, found.threshold, side="right"))))
-        if len(rest):
-            found.take_in([one(rest)])
-        return found
-    with ThreadPoolExecutor(WORKERS) as pool:
-        start, step = 0, FIRST_SIZES
-        while start < len(bare) and bare.floor[start] <= found.threshold:
-            parts = [bare.take(slice(s, s + step)) for s in range(start, start + WORKERS * step, step)]
-            found.take_in(list(pool.map(one, [part for part in parts if len(part)])))
-            start, step = start + WORKERS * step, min(2 * step, MOST_SIZES)
-        if front and len(found.kept["objective"]):
-            wanted = _wanted(found, limit_bytes, front=front, reach=1.0 + tie_fraction(problem.profile))
-            further = partial(_further, problem, known, least, bare, found.threshold * FURTHER)
+    start, step = 0, FIRST_THIN_SIZES if space.thin else FIRST_SIZES
+    while start < len(bare) and bare.floor[start] <= found.threshold:
+        found.take_in([one(bare.take(slice(start, start + step)))])
+        start, step = start + step, MOST_SIZES
+    if front and len(found.kept["objective"]) and not space.thin:
+        wanted = _wanted(found, limit_bytes, front=front, reach=1.0 + tie_fraction(problem.profile))
+        further = partial(_further, problem, known, least, bare, found.threshold * FURTHER)
+        with ThreadPoolExecutor(WORKERS) as pool:
             for group in neighbourhoods(problem, known, found.done, LEAST_LAYOUTS - found.num_layouts, further):
                 found.add(list(pool.map(partial(_neighbours, problem, wanted), group)))
     return found
