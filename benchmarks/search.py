@@ -138,7 +138,7 @@ def replace_near(problem: Problem, job: Any, wanted: Wanted) -> dict[str, Any]:
 def curve(space: dict[str, Any], name: str) -> str:
     """Seconds of a scaling curve."""
     problem, constraints = problem_of(space, name, 1_000_000)
-    sizes = np.unique(np.geomspace(8, 1_000_000, 30).astype(int) // 8 * 8).tolist()
+    sizes = np.unique(np.geomspace(8, 1_000_000, 31).astype(int) // 8 * 8).tolist()
     seconds, points = timed(lambda: scaling_curve(*problem.specs, constraints, sizes, tokens=15e12))
     return f"{name}: scaling curve over {len(points)} sizes from {sizes[0]:,} to {sizes[-1]:,}: {seconds:.1f} s"
 
