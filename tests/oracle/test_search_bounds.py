@@ -7,15 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from makespan import catalog
+from makespan.search import reference
 from makespan.search.blocks import refined
 from makespan.search.bounds import bare_sizes, cut, factors, families, with_policies
 from makespan.search.floors import floors
 from makespan.search.problem import family_columns
 from makespan.specs.layout import Offload, RankOrder, Schedule, Sharding
-from makespan.specs.search import Objective
+from makespan.specs.search import Objective, SearchConstraints
+from makespan.specs.training import StepConfig
 from makespan.step.evaluate import jitter_factor
 from makespan.step.grid import Grid
-from search_fixture import some_case
+from search_fixture import cluster, profile, some_case, worked_out
 
 SEEDS = 240
 SLACK = 1.0 + 1e-12
@@ -120,6 +123,30 @@ def test_no_bound_is_above_the_layout_it_stands_for():
     kinds = [each.name for kind in (Objective, Schedule, RankOrder, Sharding) for each in kind]
     assert min(checked[kind] for kind in [*kinds, "hsdp", "interleaved"]) > 20
     assert sum(checked[objective.name] for objective in Objective) > 5000
+
+
+@pytest.mark.parametrize("objective", Objective)
+@pytest.mark.parametrize(("name", "ep"), [("llama3.1-8b", 1), ("mixtral-8x7b", 8)])
+@pytest.mark.parametrize(("batch", "size", "micro_batch"), [(96, 1000, 2), (500, 720, 2), (500, 720, 5)])
+def test_groups_of_fsdp_hide_their_sums_the_better_the_more_micro_batches_there_are(
+    objective, name, ep, batch, size, micro_batch
+):
+    """Gradients are summed over the groups once a step, behind every backward pass; a wide range of dp, cut into pieces."""
+    fixed = {"tp": 1, "pp": 1, "cp": 1, "ep": ep, "etp": 1, "micro_batch": micro_batch, "offload": "none"}
+    groups = {"sharding": "zero3", "shard_size": 8, "recompute": "none", "cuda_graphs": "full", "ep_overlap": ep > 1}
+    constraints = SearchConstraints(objective=objective, min_used_fraction=0.4, **fixed, **groups)
+    model = replace(catalog.model(name).spec, num_layers=4, vocab=1024)
+    config = StepConfig(global_batch=batch, seq_len=2048, precision="bf16")
+    machines = cluster(size, ("b200-sxm", "hgx-b200", "nvlink8-b200-ib"))
+    problem = reference.problem_of(model, config, machines, profile("torch-fsdp2+"), constraints)
+    case = worked_out(name, problem, constraints, list(reference.layouts(problem)))
+    bounds = Bounds(case)
+    assert np.count_nonzero(case.legal) > 2
+    for index in np.flatnonzero(case.legal).tolist():
+        layout = case.layouts[index]
+        row, choice = bounds.row(layout), bounds.of(layout)[4]
+        floor = bounds.pieces.bare[bounds.piece(row, layout.dp)] + bounds.added[row, choice]
+        assert floor <= case.value[index] * SLACK, layout
 
 
 def test_no_dp_of_a_family_takes_less_time_or_memory_than_its_floors():

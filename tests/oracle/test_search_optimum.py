@@ -82,6 +82,22 @@ def test_a_list_of_everything_has_every_layout_that_fits(first):
             np.testing.assert_allclose(np.sort(found.near), case.value[ranked], rtol=1e-12, err_msg=case.name)
 
 
+def test_ties_are_counted_among_all_that_was_worked_out(monkeypatch):
+    """A list of one has the best for its last, but what ties with it is worse."""
+    number = 0
+    for seed in range(600, 640):
+        case = some_case(seed, sizes=FEW, most=800)
+        ranked = case.ranked()
+        if not len(ranked) or not case.constraints.thorough:
+            continue
+        found = case.search(monkeypatch, top=1)
+        near = case.value[ranked] <= case.value[ranked[0]] * (1.0 + tie_fraction(case.problem.profile))
+        if found.num_layouts == np.count_nonzero(case.legal & np.logical_not(case.idle)):
+            assert found.num_ties == np.count_nonzero(near), case.name
+            number += found.num_ties > 1
+    assert number > 3
+
+
 DENSE = replace(catalog.model("llama3.1-8b").spec, num_layers=10)
 MIXTURE = replace(catalog.model("mixtral-8x7b").spec, num_layers=6)
 LEADING = replace(catalog.model("deepseek-v3").spec, num_layers=7, hidden=2048, mtp_layers=1)
