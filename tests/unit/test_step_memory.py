@@ -24,8 +24,8 @@ from makespan.step.memory import (
     Memory,
     data_shards,
     memory_bytes,
-    stage_loads,
     micro_batches_held,
+    stage_loads,
     stage_state,
     with_optimizer,
 )
