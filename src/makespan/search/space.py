@@ -193,6 +193,8 @@ def _pipes(
     pps = range(1, most + 1) if fixed.thorough else fewest_parts(model.num_layers, most)
     wanted = None if fixed.schedule is None else parse_schedule(fixed.schedule)
     others = [Schedule.ZERO_BUBBLE, Schedule.DUALPIPE] if fixed.thorough else []
+    if not _can(profile, "one_f_one_b"):
+        others.append(Schedule.GPIPE)  # elsewhere 1F1B is as fast and holds less
     schedules = [Schedule.ONE_F_ONE_B, *(s for s in others if _can(profile, s.name.lower()))]
     pipes = []
     for pp in _fixed(fixed.pp, pps):
