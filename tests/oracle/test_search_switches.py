@@ -59,12 +59,12 @@ def growth(problem, before, after):
 @pytest.mark.parametrize("graphs", [CudaGraphs.PARTIAL, CudaGraphs.FULL])
 def test_recorded_graphs_never_cost_anything(graphs):
     number = 0
-    for seed in range(4000, 4040):
+    for seed in range(4000, 4030):
         problem, rows, name = drawn(seed)
         more = growth(problem, with_columns(rows, cuda_graphs=0), with_columns(rows, cuda_graphs=graphs))
         number += more.shape[1]
         assert (more <= 1e-12).all(), name
-    assert number > 2000
+    assert number > 1500
 
 
 def test_overlap_of_expert_traffic_costs_nothing_where_nobody_waits_for_the_host():
@@ -99,7 +99,7 @@ def test_overlap_of_expert_traffic_hardly_ever_costs_anything():
 def test_gpipe_is_never_better_than_1f1b_where_stages_are_alike():
     """Where layers differ, a stage that there is not may stand for the fullest under 1F1B, and GPipe knows the ends only."""
     number = 0
-    for seed in range(4200, 4300):
+    for seed in range(4200, 4265):
         problem, rows, name = drawn(seed)
         if len(layer_kinds(problem.model)) > 1 or problem.model.mtp_layers:
             continue
@@ -109,7 +109,7 @@ def test_gpipe_is_never_better_than_1f1b_where_stages_are_alike():
         )
         number += more.shape[1]
         assert (more <= 1e-12).all(), name
-    assert number > 1000
+    assert number > 500
 
 
 def without_latency(cluster):
@@ -127,13 +127,13 @@ def test_data_parallelism_inside_context_parallelism_saves_hops_and_no_more():
     """The default order keeps context-parallel ranks together. A ring over more tiers has fewer hops, and a few layouts of
     short sequences over many ranks gain from that; without latencies no more than what slower passes hide of FSDP is left."""
     gains, without = [], []
-    for seed in range(470, 540):
+    for seed in range(475, 515):
         problem, rows, _ = drawn(seed)
         apart, usual = (with_columns(rows, order=order) for order in (RankOrder.TP_DP_CP_PP, RankOrder.TP_CP_DP_PP))
         gains += growth(problem, apart, usual)[1].tolist()
         quiet = replace(problem, cluster=without_latency(problem.cluster))
         without += growth(quiet, apart, usual)[1].tolist()
-    assert len(gains) > 4000
+    assert len(gains) > 2000
     assert np.mean(np.array(gains) > 1e-12) < 0.03
     assert max(gains) < 0.1
     assert max(without) < 0.005
