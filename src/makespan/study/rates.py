@@ -66,7 +66,7 @@ class LayoutBook:
             offload = self.constraints.offload or "none"
             constraints = replace(self.constraints, thorough=thorough, offload=offload)
             self.known[key] = search(
-                model, config, cluster, self.profile, constraints, top=5 if thorough else 1, front=False
+                model, config, cluster, self.profile, constraints, top=2 if thorough else 1, front=False
             )
         return self.known[key]
 
