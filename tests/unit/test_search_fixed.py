@@ -221,3 +221,9 @@ def test_a_scenario_fixes_dimensions_in_the_same_words():
     assert fixed_words(load(quickstart, overrides={"layout": layout}).constraints) == {
         "etp": "2", "schedule": "1f1b", "order": "tp-cp-pp-dp", "ep_overlap": "yes", "shard_size": "0",
     }  # fmt: skip
+
+
+def test_dualpipe_needs_an_even_number_of_micro_batches():
+    fixed = parse_constraints("pp=2,vpp=1,dp=1,micro_batch=3,schedule=dualpipe")
+    (problem,) = contradictions(LLAMA, CONFIG, CLUSTER, CAN_DO_ALL, fixed)
+    assert "171" in problem.expected

@@ -154,6 +154,11 @@ def _pipeline(case: _Case) -> Iterator[Finding]:
         if pp > 1 and count < pp:
             expected = f"at least pp micro-batches to interleave; these sizes leave {count}"
             yield case.said("pp", "vpp", "dp", "micro_batch"), expected, "lower dp or micro_batch, or leave vpp out"
+    if schedule is Schedule.DUALPIPE and {"dp", "micro_batch", "pp"} <= case.fixed.keys():
+        count = -(-case.config.global_batch // (case.size("dp") * case.size("micro_batch")))
+        if pp > 1 and pp % 2 == 0 and (count % 2 or count < 2 * pp):
+            expected = f"an even number of micro-batches, 2 pp or more, as dualpipe takes; these sizes leave {count}"
+            yield case.said("pp", "schedule", "dp", "micro_batch"), expected, "change dp or micro_batch"
 
 
 def _accelerators(case: _Case) -> Iterator[Finding]:
